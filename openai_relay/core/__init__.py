@@ -1,0 +1,1 @@
+"""All that decides: no I/O, no Twisted, no clock."""

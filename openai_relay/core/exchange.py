@@ -1,0 +1,49 @@
+"""``Exchange``: the record of one request; each stage fills in its own fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from openai_relay.core.errors import RelayError
+from openai_relay.core.identity import Identity
+
+
+@dataclass(slots=True)
+class Exchange:
+    """
+    One request and its answer, from accepted to accounted.
+
+    Times are nanoseconds of the monotonic clock that the course was given.
+    """
+
+    opened_ns: int
+    relay_request_id: str
+    method: str = ""
+    path: str = ""  #: without the query, which may hold what is not ours to log
+    http_version: str = "1.1"
+    client_address: str = ""
+    identity: Identity | None = None
+    status: int = 0  #: what the client was answered; 0: nothing; 499: it left before an answer
+    bytes_in: int = 0  #: of the request body
+    bytes_out: int = 0  #: of the response body
+    first_byte_ns: int | None = None  #: when the upstream's head arrived
+    closed_ns: int | None = None
+    upstream_request_id: str | None = None
+    upstream_status: int | None = None  #: None: the upstream was not asked, or did not answer
+    error: RelayError | None = None
+
+    @property
+    def end(self) -> str:
+        """How it ended: ``done`` or the cause's ``end``."""
+        return "done" if self.error is None else self.error.end
+
+    @property
+    def duration_ns(self) -> int:
+        """From the request's head to the last byte; 0 while it is open."""
+        return 0 if self.closed_ns is None else self.closed_ns - self.opened_ns
+
+    def close(self, now_ns: int) -> Exchange:
+        """The exchange is over, whatever way; returns itself for who accounts it."""
+        assert self.closed_ns is None, "an exchange is closed once"
+        self.closed_ns = now_ns
+        return self

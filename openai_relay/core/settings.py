@@ -1,0 +1,125 @@
+"""
+The settings, frozen: what a checked configuration looks like to everything that runs.
+
+``config.py`` makes them from TOML or from command-line options; nothing else
+does.  Times are seconds, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+ClientAuth = Literal["required", "optional"]
+NameFrom = Literal["cn", "dns", "uri", "email"]
+LimitBy = Literal["certificate", "name"]
+Authorization = Literal["inject", "passthrough"]
+LogFormat = Literal["auto", "json", "combined", "text", "off"]
+
+#: The system's own directory of trusted authorities, as OpenSSL finds it.
+SYSTEM_CA: None = None
+
+
+class Secret:
+    """A value that never shows in a log, an error or a traceback: its text is masked."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def reveal(self) -> bytes:
+        """The value itself, for the one who sends or loads it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSettings:
+    """Where clients connect, and what they must show."""
+
+    certificate: Path
+    key: Secret  #: the private key, PEM
+    client_ca: Path
+    address: str = "127.0.0.1:8443"  #: ``host:port``, ``[v6]:port``, or ``systemd:NAME``
+    crl: Path | None = None
+    client_auth: ClientAuth = "required"
+    backlog: int = 4096
+    handshake_timeout: float = 10.0
+    head_timeout: float = 10.0
+    idle_timeout: float = 75.0  #: of a kept connection between two requests
+    stall_timeout: float = 600.0  #: of a client that sends or reads nothing inside an exchange
+    max_head: int = 65_536
+    max_connections: int = 10_000
+    max_connections_per_identity: int = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class IdentitySettings:
+    """Who a certificate is, and what its limits are counted by."""
+
+    name: NameFrom = "cn"
+    limit_by: LimitBy = "certificate"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """The API that requests go to."""
+
+    url: str = "https://api.openai.com"
+    ca: Path | None = SYSTEM_CA
+    authorization: Authorization = "inject"
+    api_key: Secret | None = None
+    organization: str | None = None
+    project: str | None = None
+    allow_paths: tuple[str, ...] = ("/v1/",)
+    deny_paths: tuple[str, ...] = ("/v1/organization/",)
+    connect_timeout: float = 10.0
+    first_byte_timeout: float = 600.0
+    idle_timeout: float = 600.0
+    keepalive_timeout: float = 50.0  #: an idle pooled connection is closed after this
+    max_idle_connections: int = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """What each certificate may do; ``None`` is unlimited."""
+
+    requests_per_minute: float | None = None
+    burst: int | None = None  #: how many requests at once; default: a minute's worth, at least 1
+    concurrent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """The line that is written for each exchange."""
+
+    format: LogFormat = "auto"  #: ``auto``: text when standard error is a terminal, else json
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSettings:
+    """Health and metrics; ``None`` switches the listener off."""
+
+    address: str | None = "127.0.0.1:9464"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be configured."""
+
+    listen: ListenSettings
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
+    upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    admin: AdminSettings = field(default_factory=AdminSettings)
