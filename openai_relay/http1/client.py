@@ -1,0 +1,407 @@
+"""
+HTTP/1.1, the client's side: one exchange at a time on each connection.
+
+A connection is reset, never reused, when its exchange did not end cleanly in
+both directions; bytes that answer nothing are seen by nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer, IHandshakeListener
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from zope.interface import implementer
+
+from openai_relay.core.errors import UpstreamClosed, UpstreamError, UpstreamMalformed, UpstreamTimeout
+from openai_relay.http1.chunked import ChunkDecoder, encode_chunk, encode_end
+from openai_relay.http1.fields import Pair
+from openai_relay.http1.message import CHUNKED, UNTIL_CLOSE, ResponseHead, parse_response, write_fields
+from openai_relay.http1.response import Response
+from openai_relay.http1.sweep import Wait
+
+MAX_HEAD: Final = 65_536
+#: Interim answers (1xx) to one request; more are a flood.
+MAX_INTERIM: Final = 16
+_DONE: Final = Failure(ResponseDone())
+
+
+class StaleConnection(UpstreamClosed):
+    """A kept connection was closed before it gave one byte of an answer: a safe request may go out anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """How long the upstream may keep us waiting; seconds."""
+
+    connect_timeout: float = 10.0
+    first_byte_timeout: float = 600.0
+    idle_timeout: float = 600.0
+    keepalive_timeout: float = 50.0
+    max_idle: int = 1_024
+
+
+@implementer(IConsumer, IHandshakeListener)
+class ClientConnection(Protocol):
+    """One connection to the upstream; made by `pool.Pool`."""
+
+    transport: Any
+
+    def __init__(self, limits: ClientLimits, on_free: Callable[[ClientConnection], None]) -> None:
+        self._limits = limits
+        self._on_free = on_free
+        self._wait = Wait()
+        self.lost = False
+        self.used = False  # an exchange has been completed on it
+        #: Fires when requests can be sent: at once on plain TCP, after the handshake on TLS.
+        self.ready: Deferred[None] = Deferred(lambda _: self.transport.abortConnection())
+        self._reset()
+
+    def _reset(self) -> None:
+        self._busy = False
+        self._method = b""
+        self._waiting: Deferred[Response] | None = None  # for the head
+        self._interim: Callable[[int, bytes, list[Pair]], None] | None = None
+        self._interims = 0
+        self._buffer = b""
+        self._response: Response | None = None
+        self._sink: Any = None  # who takes the body
+        self._keep = False
+        self._decoder: ChunkDecoder | None = None
+        self._left = 0
+        self._body_framing = 0
+        self._complete = False  # the answer is
+        # the request's side
+        self._outgoing: bytes = b""  # a head, until the first block takes it along
+        self._producer: Any = None  # the request's body, while it is being sent
+        self._sent_chunked = False
+        self._blocked = False  # the upstream does not read
+        self._paused = False  # we do not read
+        self._bytes = 0  # either way: progress
+
+    def connectionMade(self) -> None:
+        """On plain TCP requests can be sent now."""
+        if getattr(self.transport, "handshaken", True):
+            self.ready.callback(None)
+
+    def handshakeCompleted(self) -> None:
+        """TLS stands, and the upstream is who it should be."""
+        self.ready.callback(None)
+
+    # The request.
+
+    def request(
+        self, method: bytes, target: bytes, fields: Sequence[Pair], body: Any, interim: Any = None
+    ) -> Deferred[Response]:
+        """
+        Send a request; fires with the head of its answer.
+
+        :param fields: as they should stand, Host and any Content-Length among them.
+        :param body: an `IBodyProducer`, whose ``length`` is ``None`` or ``UNKNOWN_LENGTH`` when it is to be chunked.
+        :param interim: called with each interim answer.
+        """
+        assert not self._busy and not self.lost
+        self._reset()
+        self._busy = True
+        self._method, self._interim = method, interim
+        waiting: Deferred[Response] = Deferred(lambda _: self.abandon())
+        self._waiting = waiting
+        self._sent_chunked = chunked = body is not None and not isinstance(body.length, int)
+        self._outgoing = b"%b %b HTTP/1.1\r\n%b%b\r\n" % (
+            method,
+            target,
+            write_fields(fields),  # type: ignore[arg-type]
+            b"Transfer-Encoding: chunked\r\n" if chunked else b"",
+        )
+        if body is not None:
+            self._producer = body
+            self.transport.registerProducer(_Gate(self, body), True)
+            whole = body.startProducing(self)
+            whole.addCallbacks(self._body_sent, self._body_broke, callbackArgs=(body,))
+        self._send_head()
+        return waiting
+
+    def _send_head(self) -> None:
+        if self._outgoing and not self.lost:
+            head, self._outgoing = self._outgoing, b""
+            self.transport.write(head)
+
+    def write(self, data: bytes) -> None:
+        """A block of the request's body (`IConsumer`)."""
+        if self.lost or self._producer is None or not data:
+            return
+        self._bytes += len(data)
+        if self._sent_chunked:
+            data = encode_chunk(data)
+        if self._outgoing:
+            data, self._outgoing = self._outgoing + data, b""
+        self.transport.write(data)
+
+    def _body_sent(self, _: None, body: Any) -> None:
+        if self._producer is None or self.lost:
+            return
+        self._stop_sending()
+        end = encode_end(getattr(body, "trailers", [])) if self._sent_chunked else b""
+        if self._outgoing or end:
+            end, self._outgoing = self._outgoing + end, b""
+            self.transport.write(end)
+        if self._complete:
+            self._over()
+
+    def _body_broke(self, reason: Failure) -> None:
+        """The request's body broke off: the upstream must not take it for complete."""
+        if self._producer is None or self.lost:
+            return
+        self._stop_sending()
+        waiting, self._waiting = self._waiting, None
+        self.abandon()
+        if waiting is not None:
+            waiting.errback(reason)
+
+    def _stop_sending(self) -> None:
+        self._producer = None
+        self._blocked = False
+        self.transport.unregisterProducer()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """For `IConsumer`: the body is registered when the request begins."""
+
+    def unregisterProducer(self) -> None:
+        """For `IConsumer`."""
+
+    # The answer.
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes of an answer, decrypted."""
+        self._bytes += len(data)
+        sink = self._sink
+        if sink is not None:
+            decoder = self._decoder
+            if decoder is not None:
+                try:
+                    data = decoder.feed(data)
+                except ValueError as error:
+                    self._fail(UpstreamMalformed(str(error)))
+                    return
+                if data:
+                    sink.dataReceived(data)
+                if decoder.done:
+                    self._end(decoder.rest)
+            else:
+                self._counted(sink, data)
+        elif not self._busy or self._complete:
+            # Nothing was asked, or it has been answered: whatever this is, nobody shall ever see it.
+            self._keep = False
+            self.abandon()
+        else:
+            self._buffer += data
+            if self._response is None:
+                self._read_head()
+
+    def _counted(self, sink: Any, data: bytes) -> None:
+        if self._body_framing == UNTIL_CLOSE:
+            sink.dataReceived(data)
+            return
+        left = self._left = self._left - len(data)
+        if left > 0:
+            sink.dataReceived(data)
+            return
+        rest = b""
+        if left:
+            data, rest = data[:left], data[left:]
+        if data:
+            sink.dataReceived(data)
+        self._end(rest)
+
+    def _read_head(self) -> None:
+        while self._response is None and not self.lost:
+            end = self._buffer.find(b"\r\n\r\n") + 4
+            if end < 4 or end > MAX_HEAD:
+                if len(self._buffer) > MAX_HEAD or end > MAX_HEAD:
+                    self._fail(UpstreamMalformed("the response head is too large"))
+                elif not b"HTTP/1.".startswith(self._buffer[:7]):
+                    self._fail(UpstreamMalformed("the answer is not HTTP/1"))
+                return
+            head, self._buffer = self._buffer[:end], self._buffer[end:]
+            try:
+                parsed = parse_response(head, self._method)
+            except UpstreamError as error:
+                self._fail(error)
+                return
+            if parsed.status < 200:
+                if not self._interim_head(parsed):
+                    return
+                continue
+            self._answer(parsed)
+
+    def _interim_head(self, head: ResponseHead) -> bool:
+        self._interims += 1
+        if head.status == 101 or self._interims > MAX_INTERIM:
+            self._fail(UpstreamMalformed("unasked 101, or too many interim answers"))
+            return False
+        if self._interim is not None:
+            self._interim(head.status, head.reason, head.fields)
+        return bool(self._buffer)
+
+    def _answer(self, head: ResponseHead) -> None:
+        self._keep = head.keep_alive
+        self._body_framing = framing = head.framing
+        if framing == CHUNKED:
+            self._decoder = ChunkDecoder()
+        elif framing >= 0:
+            self._left = framing
+        response = self._response = Response(self, head)
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(response)
+        if self._sink is None and not self.lost and self._busy:
+            self.pause()  # until somebody takes the body
+
+    def deliver(self, sink: Any) -> None:
+        """Give the body to ``sink``, for `Response.deliverBody`."""
+        response = self._response
+        if self.lost or response is None:
+            sink.connectionLost(Failure(UpstreamClosed("closed before its body was asked for")))
+            return
+        self._sink = sink
+        early, self._buffer = self._buffer, b""
+        if early or self._body_framing == 0:
+            self._bytes -= len(early)
+            self.dataReceived(early)
+        if self._paused and self._sink is not None:
+            self.resume()
+
+    def _end(self, rest: bytes) -> None:
+        """The answer is complete."""
+        self._complete = True
+        sink, self._sink = self._sink, None
+        response = self._response
+        if rest:
+            self._keep = False
+        if response is not None and self._decoder is not None:
+            response.trailers = self._decoder.trailers
+        if self._producer is not None:
+            # It answered without waiting for the whole request: what is left of that goes nowhere.
+            producer = self._producer
+            self._stop_sending()
+            producer.stopProducing()
+            self._keep = False
+        self._over()
+        sink.connectionLost(_DONE)
+
+    def _over(self) -> None:
+        """Both directions are done: keep the connection or close it."""
+        keep = self._keep and not self.lost
+        self._busy = False
+        self._interim = None
+        if keep:
+            if self._paused:
+                self.resume()
+            self.used = True
+            self._on_free(self)
+        elif not self.lost:
+            self.transport.abortConnection()
+
+    def _fail(self, error: UpstreamError) -> None:
+        """The upstream failed: tell whoever waits, and never use the connection again."""
+        waiting, self._waiting = self._waiting, None
+        sink, self._sink = self._sink, None
+        self.abandon()
+        if waiting is not None:
+            waiting.errback(error)
+        elif sink is not None:
+            sink.connectionLost(Failure(error))
+
+    def abandon(self) -> None:
+        """Reset the connection; nobody is told."""
+        self._waiting = None if self._waiting is None or self._waiting.called else self._waiting
+        self._sink = None
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            self._blocked = False
+            self.transport.unregisterProducer()
+            producer.stopProducing()
+        self._busy = False
+        self._response = None
+        if not self.lost:
+            self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The upstream closed, or we did."""
+        self.lost = True
+        self._on_free(self)
+        if not self.ready.called:
+            self.ready.errback(reason)
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.stopProducing()
+        sink, self._sink = self._sink, None
+        waiting, self._waiting = self._waiting, None
+        if sink is not None:
+            clean = self._body_framing == UNTIL_CLOSE and reason.check(type(connectionDone.value))
+            sink.connectionLost(_DONE if clean else Failure(UpstreamClosed(reason.getErrorMessage())))
+        elif waiting is not None and not waiting.called:
+            stale = self.used and not self._bytes_received
+            waiting.errback((StaleConnection if stale else UpstreamClosed)(reason.getErrorMessage()))
+
+    @property
+    def _bytes_received(self) -> bool:
+        return bool(self._buffer or self._interims)
+
+    # Pausing and waiting.
+
+    def pause(self) -> None:
+        """Read nothing for a while."""
+        if not self._paused and not self.lost:
+            self._paused = True
+            self.transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self._paused:
+            self._paused = False
+            if not self.lost:
+                self.transport.resumeProducing()
+
+    def sweep(self, now: float) -> None:
+        """Has the upstream kept us waiting too long, or left while nobody was reading?"""
+        limits = self._limits
+        if not self._busy:
+            if self._wait.lasts(("idle", self._bytes), now) >= limits.keepalive_timeout:
+                self.transport.abortConnection()
+            return
+        if self._response is not None:
+            phase, limit = "body", limits.idle_timeout
+            waits_for_us = self._paused
+        else:
+            phase, limit = "head", limits.first_byte_timeout
+            waits_for_us = self._producer is not None and not self._blocked
+        mark = now if waits_for_us else (phase, self._bytes)
+        if self._wait.lasts(mark, now) >= limit:
+            self._fail(UpstreamTimeout(f"silent for {limit:g} s ({phase})"))
+
+
+class _Gate:
+    """Remembers that the upstream does not read, between the transport and the request's body."""
+
+    __slots__ = ("_body", "_connection")
+
+    def __init__(self, connection: ClientConnection, body: Any) -> None:
+        self._connection = connection
+        self._body = body
+
+    def pauseProducing(self) -> None:
+        self._connection._blocked = True
+        self._body.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._connection._blocked = False
+        self._body.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The transport is lost; the connection stops the body itself."""

@@ -1,0 +1,246 @@
+"""
+Message heads: bytes in, a checked head and its framing out (RFC 9112).
+
+llhttp parses; a regular expression has first made sure that the bytes are of
+the one form that every recipient reads alike: CRLF only, token names, no NUL,
+no control character, no line folding, single spaces in the first line.  What
+could frame a message in two ways is refused, whatever a lenient recipient
+would make of it (RFC 9112 §6.3, §11.2).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import httptools
+
+from openai_relay.core.errors import BadRequest, ExpectationFailed, MethodNotAllowed, UpstreamMalformed
+from openai_relay.http1.fields import Pair
+
+#: Framings that are no length.
+CHUNKED: Final = -1
+UNTIL_CLOSE: Final = -2
+
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_FIELDS: Final = rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n"
+_REQUEST: Final = re.compile(_TOKEN + rb" [\x21-\x7e]+ HTTP/1\.[01]\r\n" + _FIELDS)
+_RESPONSE: Final = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?\r\n" + _FIELDS)
+_TRAILERS: Final = re.compile(_FIELDS)
+#: Never forwarded in a trailer section: they frame, route or authenticate (RFC 9110 §6.5.1).
+_NOT_IN_TRAILERS: Final = frozenset(
+    {b"content-length", b"transfer-encoding", b"host", b"connection", b"authorization", b"trailer", b"te", b"upgrade"}
+)
+_LENGTH: Final = re.compile(rb"[0-9]{1,15}")
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)(/[^#]*)?", re.IGNORECASE)
+_BROKEN: Final = re.compile(rb"[^\r]\n|\r[^\n]|\0|^[\r\n]")
+_WATCHED: Final = frozenset(
+    {b"content-length", b"transfer-encoding", b"host", b"connection", b"expect", b"upgrade"},
+)
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """A request's first line and fields, and what follows from them."""
+
+    method: bytes
+    target: bytes  #: origin-form, or ``*``
+    version: bytes  #: ``b"1.1"`` or ``b"1.0"``
+    fields: list[Pair]
+    framing: int  #: the body's length, or `CHUNKED`
+    keep_alive: bool
+    expects_continue: bool
+    upgrade: bytes | None  #: the protocol asked for, if the client asked for one
+
+
+@dataclass(slots=True)
+class ResponseHead:
+    """A response's first line and fields, and what follows from them."""
+
+    status: int
+    reason: bytes
+    version: bytes
+    fields: list[Pair]
+    framing: int  #: the body's length, `CHUNKED` or `UNTIL_CLOSE`
+    keep_alive: bool
+
+
+class _Lines:
+    """What llhttp calls back with; on one object per head, as a parser keeps it."""
+
+    __slots__ = ("fields", "url")
+
+    def __init__(self) -> None:
+        self.fields: list[Pair] = []
+        self.url = b""
+
+    def on_url(self, url: bytes) -> None:
+        self.url = url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # llhttp trims white space before a value; what stands behind it is no part of it either (RFC 9110 §5.5).
+        self.fields.append((name, value.rstrip(b" \t")))
+
+
+def looks_broken(start: bytes) -> bool:
+    """Whether the beginning of a head can no longer become a good one: no need to wait for its end."""
+    return _BROKEN.search(start) is not None
+
+
+def parse_request(head: bytes) -> RequestHead:
+    """
+    Check and parse a request head.
+
+    :param head: everything up to and with the empty line.
+    :raises BadRequest: it is malformed, or could be framed in two ways; ``told`` says how.
+    :raises MethodNotAllowed: CONNECT, which has no origin-form target.
+    """
+    if _REQUEST.fullmatch(head) is None:
+        raise BadRequest(told="The request's head is malformed (RFC 9112): check line ends, names and white space.")
+    lines = _Lines()
+    parser = httptools.HttpRequestParser(lines)
+    try:
+        parser.feed_data(head)
+    except httptools.HttpParserUpgrade:
+        pass  # only says that bytes of another protocol may follow; we decide that by the fields
+    except httptools.HttpParserInvalidMethodError:
+        raise MethodNotAllowed(told="The relay does not know this method.") from None
+    except httptools.HttpParserError as error:
+        raise BadRequest(str(error), "The request's head is malformed (RFC 9112).") from None
+    method = parser.get_method()
+    if method == b"CONNECT":
+        raise MethodNotAllowed()
+    version = head[head.index(b"\r\n") - 3 : head.index(b"\r\n")]
+    watched = _watch(lines.fields)
+    framing, close, keep = _request_framing(watched, version)
+    target = _target(lines.url, watched, version)
+    expects = _expectation(watched, version)
+    upgrade = None
+    if b"upgrade" in watched and any(option == b"upgrade" for option in _options(watched)):
+        upgrade = watched[b"upgrade"][0]
+    return RequestHead(
+        method, target, version, lines.fields, framing, not close and (version == b"1.1" or keep), expects, upgrade
+    )
+
+
+def _watch(fields: list[Pair]) -> dict[bytes, list[bytes]]:
+    watched: dict[bytes, list[bytes]] = {}
+    for name, value in fields:
+        lower = name.lower()
+        if lower in _WATCHED:
+            watched.setdefault(lower, []).append(value)
+    return watched
+
+
+def _options(watched: dict[bytes, list[bytes]]) -> list[bytes]:
+    return [option.strip().lower() for value in watched.get(b"connection", ()) for option in value.split(b",")]
+
+
+def _request_framing(watched: dict[bytes, list[bytes]], version: bytes) -> tuple[int, bool, bool]:
+    options = _options(watched)
+    close, keep = b"close" in options, b"keep-alive" in options
+    codings, lengths = watched.get(b"transfer-encoding"), watched.get(b"content-length")
+    if codings is not None:
+        if version == b"1.0":
+            raise BadRequest(told="Transfer-Encoding is not part of HTTP/1.0.")
+        if lengths is not None:
+            raise BadRequest(told="A request has either Content-Length or Transfer-Encoding, never both.")
+        if len(codings) != 1 or codings[0].lower() != b"chunked":
+            raise BadRequest(told="The only Transfer-Encoding that the relay accepts is: chunked.")
+        return CHUNKED, close, keep
+    if lengths is None:
+        return 0, close, keep
+    if len(lengths) != 1 or _LENGTH.fullmatch(lengths[0]) is None:
+        raise BadRequest(told="Content-Length must be given once, as one decimal number.")
+    return int(lengths[0]), close, keep
+
+
+def _target(target: bytes, watched: dict[bytes, list[bytes]], version: bytes) -> bytes:
+    hosts = watched.get(b"host", [])
+    if len(hosts) > 1 or (version == b"1.1" and not hosts):
+        raise BadRequest(told="A request must have exactly one Host field.")
+    if hosts and _HOST.fullmatch(hosts[0]) is None:
+        raise BadRequest(told="The Host field is not a host name with an optional port.")
+    if target.startswith(b"/") or target == b"*":
+        return target
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is None or (hosts and absolute[1].lower() != hosts[0].lower()):
+        raise BadRequest(told="The request target must be a path, or a URL of this very host.")
+    return absolute[2] or b"/"
+
+
+def _expectation(watched: dict[bytes, list[bytes]], version: bytes) -> bool:
+    values = watched.get(b"expect")
+    if values is None or version == b"1.0":  # RFC 9110 §10.1.1: ignored in HTTP/1.0
+        return False
+    if len(values) != 1 or values[0].lower() != b"100-continue":
+        raise ExpectationFailed()
+    return True
+
+
+def parse_response(head: bytes, method: bytes) -> ResponseHead:
+    """
+    Check and parse a response head.
+
+    :param head: everything up to and with the empty line.
+    :param method: of the request it answers: a HEAD has no body whatever the fields say.
+    :raises UpstreamMalformed: it is malformed, or could be framed in two ways.
+    """
+    if _RESPONSE.fullmatch(head) is None:
+        raise UpstreamMalformed("malformed response head")
+    lines = _Lines()
+    parser = httptools.HttpResponseParser(lines)
+    try:
+        parser.feed_data(head)
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserError as error:
+        raise UpstreamMalformed(f"malformed response head: {error}") from None
+    end = head.index(b"\r\n")
+    version, status, reason = head[5:8], int(head[9:12]), head[13:end]
+    watched = _watch(lines.fields)
+    options = _options(watched)
+    keep_alive = b"close" not in options and (version == b"1.1" or b"keep-alive" in options)
+    framing = _response_framing(watched, version)
+    if method == b"HEAD" or status < 200 or status in (204, 304):
+        framing = 0  # RFC 9112 §6.3: no body, whatever the fields say
+    return ResponseHead(status, reason, version, lines.fields, framing, keep_alive and framing != UNTIL_CLOSE)
+
+
+def _response_framing(watched: dict[bytes, list[bytes]], version: bytes) -> int:
+    codings, lengths = watched.get(b"transfer-encoding"), watched.get(b"content-length")
+    if codings is not None:
+        if lengths is not None or version == b"1.0" or len(codings) != 1 or codings[0].lower() != b"chunked":
+            raise UpstreamMalformed("ambiguous framing: Transfer-Encoding beside Content-Length, or not just chunked")
+        return CHUNKED
+    if lengths is None:
+        return UNTIL_CLOSE
+    if len(lengths) != 1 or _LENGTH.fullmatch(lengths[0]) is None:
+        raise UpstreamMalformed("Content-Length is repeated or no number")
+    return int(lengths[0])
+
+
+def parse_trailers(section: bytes) -> list[Pair]:
+    """
+    Check and split a trailer section, up to and with its empty line.
+
+    :raises ValueError: it is malformed, or has a field that may not stand there.
+    """
+    if section == b"\r\n":
+        return []
+    if _TRAILERS.fullmatch(section) is None:
+        raise ValueError("malformed trailer section")
+    pairs = []
+    for line in section[:-4].split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() in _NOT_IN_TRAILERS:
+            raise ValueError("a field that may not stand in a trailer section")
+        pairs.append((name, value.strip(b" \t")))
+    return pairs
+
+
+def write_fields(fields: list[Pair]) -> bytes:
+    """Field lines for the wire, without the empty line."""
+    return b"".join([b"%b: %b\r\n" % pair for pair in fields])

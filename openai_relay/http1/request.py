@@ -1,0 +1,294 @@
+"""
+One request being served: its body goes up, its answer comes down.
+
+A `Request` is the producer of its own body (`IBodyProducer`) and the consumer
+of its answer (`IConsumer`); both sides pause and resume the client's
+connection.  Its answer is framed here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer
+from twisted.web.iweb import IBodyProducer
+from zope.interface import implementer
+
+from openai_relay.core.errors import ClientGone, ClientStalled, RelayError
+from openai_relay.http1.chunked import encode_end
+from openai_relay.http1.fields import Pair
+from openai_relay.http1.message import CHUNKED, RequestHead, write_fields
+
+if TYPE_CHECKING:
+    from openai_relay.http1.server import ServerConnection
+
+#: Bytes of a body that are held for who has not asked for it yet.
+_HELD: Final = 65_536
+_NO_BODY: Final = frozenset({204, 304})
+
+
+@implementer(IBodyProducer, IConsumer)
+class Request:
+    """
+    One request and the way to answer it; made by `ServerConnection`.
+
+    :ivar fields: in order and case as received.
+    :ivar length: of the body in bytes; ``None`` when it is chunked.
+    :ivar fault: why it cannot be served, when it is malformed; then it has no method or target.
+    :ivar on_gone: called once, if the client leaves (or stalls) before the answer is complete.
+    :ivar receiving: part of the body has still to come.
+    """
+
+    def __init__(self, connection: ServerConnection, head: RequestHead, fault: RelayError | None) -> None:
+        self.connection = connection
+        self.method = head.method
+        self.target = head.target
+        self.version = head.version
+        self.fields = head.fields
+        self.upgrade = head.upgrade
+        self.expects_continue = head.expects_continue
+        self.length = None if head.framing == CHUNKED else head.framing
+        self.fault = fault
+        self.receiving = False
+        self.trailers: list[Pair] = []
+        self.on_gone: Callable[[RelayError], None] | None = None
+        self.answered = False  # the final head is on its way
+        self.finished = False
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self._head = b""  # written with the first block, or by flush()
+        self._chunked = False
+        self._owed: int | None = None  # bytes that Content-Length promised and that have not been written
+        self._bodyless = False
+        self._consumer: Any = None
+        self._whole: Deferred[None] | None = None
+        self._held: list[bytes] = []
+        self._ended = head.framing == 0 and fault is None
+        self._failed: RelayError | None = None
+        self._wanted = fault is None  # somebody may still ask for the body
+        self._blocked = False  # the client does not read
+        self._producer: Any = None
+
+    # The body, upwards.
+
+    def startProducing(self, consumer: Any) -> Deferred[None]:
+        """Write the body to ``consumer``; fires when all of it has been written, fails if it breaks off."""
+        whole: Deferred[None] = Deferred(lambda _: self.stopProducing())
+        self._consumer, self._whole, self._wanted = consumer, whole, False
+        held, self._held = self._held, []
+        for block in held:
+            consumer.write(block)
+        if held:
+            self.connection.resume()
+        self._conclude()
+        return whole
+
+    def pauseProducing(self) -> None:
+        """Stop reading from the client."""
+        self.connection.pause()
+
+    def resumeProducing(self) -> None:
+        """Read from the client again."""
+        self.connection.resume()
+
+    def stopProducing(self) -> None:
+        """Nobody wants the rest of the body: what still comes is dropped when the answer is complete."""
+        self._consumer = self._whole = None
+        self._wanted = False
+        self._held = []
+        self.connection.resume()
+
+    def body_received(self, payload: bytes) -> None:
+        """A block of the body, for the connection to call."""
+        self.bytes_in += len(payload)
+        if self._consumer is not None:
+            self._consumer.write(payload)
+        elif self._wanted and not self.finished:
+            self._held.append(payload)
+            if self.bytes_in > _HELD:
+                self.connection.pause()
+
+    def body_ended(self) -> None:
+        """The body is complete."""
+        self._ended = True
+        self._conclude()
+
+    def body_failed(self, error: RelayError) -> None:
+        """The body cannot be read any further."""
+        self._failed = error
+        self._wanted = False
+        self._held = []
+        if self._whole is None:  # nobody has begun to forward it: so nobody has to
+            self.fault = self.fault or error
+        self._conclude()
+
+    def _conclude(self) -> None:
+        whole = self._whole
+        if whole is None or not (self._ended or self._failed):
+            return
+        self._consumer = self._whole = None
+        if self._failed is not None:
+            whole.errback(self._failed)
+        else:
+            whole.callback(None)
+
+    # The answer, downwards.
+
+    def send_interim(self, status: int, reason: bytes, fields: list[Pair]) -> None:
+        """Pass on an interim answer, such as 100 Continue; HTTP/1.0 has none (RFC 9110 §15.2)."""
+        if not self.finished and not self.answered and self.version == b"1.1":
+            self.connection.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, write_fields(fields)))
+
+    def send_head(self, status: int, reason: bytes, fields: list[Pair], length: int | None) -> None:
+        """
+        Begin the answer.
+
+        :param fields: as they should stand, a Content-Length among them where there is one;
+            none of Connection and Transfer-Encoding, which are this connection's own.
+        :param length: of the body; ``None``: not known, so it is chunked, or ended by the close in HTTP/1.0.
+        """
+        self.answered = True
+        connection = self.connection
+        self._bodyless = self.method == b"HEAD" or status in _NO_BODY
+        if length is not None or self._bodyless:
+            self._owed = 0 if self._bodyless else length
+        elif self.version == b"1.0":
+            connection.close_after()
+        else:
+            self._chunked = True
+        closing = connection.closing or (self.receiving and self._consumer is None)
+        if closing:
+            connection.close_after()
+        if self._consumer is None:
+            self._wanted = False
+            self._held = []
+        self._head = b"HTTP/1.1 %d %b\r\n%b%b%b\r\n" % (
+            status,
+            reason,
+            write_fields(fields),
+            b"Transfer-Encoding: chunked\r\n" if self._chunked else b"",
+            b"Connection: close\r\n" if closing else b"Connection: keep-alive\r\n" if self.version == b"1.0" else b"",
+        )
+
+    def write(self, data: bytes) -> None:
+        """A block of the answer's body."""
+        if self.finished or self._bodyless or not data:
+            return
+        size = len(data)
+        self.bytes_out += size
+        if self._chunked:
+            data = b"%b%x\r\n%b\r\n" % (self._head, size, data)
+            self._head = b""
+        else:
+            if self._owed is not None:
+                self._owed -= size
+                assert self._owed >= 0, "more body than Content-Length says"
+            if self._head:
+                data, self._head = self._head + data, b""
+        self.connection.transport.write(data)
+
+    def flush(self) -> None:
+        """Send the head now, if no block of the body has taken it along."""
+        if self._head and not self.finished:
+            head, self._head = self._head, b""
+            self.connection.transport.write(head)
+
+    def finish(self, trailers: list[Pair] | None = None) -> None:
+        """The answer is complete; one that owes bytes is cut instead."""
+        if self.finished:
+            return
+        if self._owed:
+            self.cut()
+            return
+        end = encode_end(trailers or []) if self._chunked else b""
+        if self._head or end:
+            end, self._head = self._head + end, b""
+            self.connection.transport.write(end)
+        self._over()
+        self.connection.exchange_over(self)
+
+    def cut(self) -> None:
+        """End the answer so that the client sees that it is not complete."""
+        if not self.finished:
+            self.flush()
+            self._over()
+            self.connection.cut()
+
+    def _over(self) -> None:
+        self.finished = True
+        self.on_gone = None
+        self._held = []
+        self._consumer = self._whole = None
+        if self._producer is not None:
+            self.unregisterProducer()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Pause ``producer`` while the client does not read."""
+        if self.finished:
+            producer.stopProducing()
+            return
+        assert streaming and self._producer is None
+        self._producer = producer
+        self.connection.transport.registerProducer(_Gate(self, producer), True)
+
+    def unregisterProducer(self) -> None:
+        """Its producer is done."""
+        if self._producer is not None:
+            self._producer = None
+            self._blocked = False
+            self.connection.transport.unregisterProducer()
+
+    # What the connection tells.
+
+    def client_left(self, error: RelayError | None = None) -> None:
+        """The client is gone."""
+        if self.finished:
+            return
+        gone, self.on_gone = self.on_gone, None
+        whole = self._whole
+        self.finished = True
+        self._producer = self._consumer = self._whole = None
+        self._held = []
+        error = error or ClientGone()
+        if gone is not None:
+            gone(error)
+        if whole is not None and not whole.called:
+            whole.errback(error)
+
+    def client_stalled(self) -> None:
+        """The client has neither sent nor read for too long."""
+        connection = self.connection
+        self.client_left(ClientStalled())
+        connection.abort()
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether it is the client that keeps this exchange from going on."""
+        return self._blocked or (self.receiving and self._consumer is not None and not self.connection.paused)
+
+    def progress(self, received: int) -> tuple[object, ...]:
+        """Something that changes whenever the exchange goes on."""
+        return (id(self), received, self.bytes_out, self._blocked)
+
+
+class _Gate:
+    """Remembers that the client does not read, between the transport and the producer it pauses."""
+
+    __slots__ = ("_producer", "_request")
+
+    def __init__(self, request: Request, producer: Any) -> None:
+        self._request = request
+        self._producer = producer
+
+    def pauseProducing(self) -> None:
+        self._request._blocked = True
+        self._producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._request._blocked = False
+        self._producer.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The transport is lost; the connection tells the request itself."""

@@ -1,0 +1,72 @@
+"""An answer from the upstream: its head, and its body for whoever takes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IProtocol, IPushProducer
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IResponse
+from zope.interface import implementer
+
+from openai_relay.http1.fields import FieldLines, Pair
+from openai_relay.http1.message import ResponseHead
+
+if TYPE_CHECKING:
+    from openai_relay.http1.client import ClientConnection
+
+
+@implementer(IResponse, IPushProducer)
+class Response:
+    """
+    An answer's head, and its body for whoever asks with `deliverBody`.
+
+    The protocol that takes the body gets this object as its transport: to pause,
+    to resume, and to abort with ``stopProducing``.
+
+    :ivar length: of the body, or ``None`` where only its end will tell.
+    :ivar trailers: the trailer fields, once the body is complete.
+    """
+
+    def __init__(self, connection: ClientConnection, head: ResponseHead) -> None:
+        self.code = head.status
+        self.phrase = head.reason
+        self.version = (b"HTTP", int(head.version[0:1]), int(head.version[2:3]))
+        self.fields = head.fields
+        self.length = None if head.framing < 0 else head.framing
+        self.trailers: list[Pair] = []
+        self.previousResponse = None
+        self.request = None
+        self.taken = False
+        self._connection = connection
+
+    @property
+    def headers(self) -> Headers:
+        """The fields, behind Twisted's face."""
+        return FieldLines(self.fields)
+
+    def setPreviousResponse(self, response: Any) -> None:
+        """Never called: nothing is followed."""
+        raise ValueError("this agent follows no redirect")
+
+    def deliverBody(self, protocol: IProtocol) -> None:
+        """Give the body to ``protocol``, starting with what has come already."""
+        assert not self.taken, "a body is delivered once"
+        self.taken = True
+        protocol.makeConnection(self)  # type: ignore[arg-type]
+        self._connection.deliver(protocol)
+
+    def pauseProducing(self) -> None:
+        """Stop reading from the upstream."""
+        self._connection.pause()
+
+    def resumeProducing(self) -> None:
+        """Read from the upstream again."""
+        self._connection.resume()
+
+    def stopProducing(self) -> None:
+        """Abort: reset the upstream's connection; the body's protocol is told nothing more."""
+        self._connection.abandon()
+
+    #: What Twisted calls the same on a transport.
+    loseConnection = abortConnection = stopProducing

@@ -1,0 +1,368 @@
+"""
+TLS right on the socket: Twisted's TCP transports with pyOpenSSL inside.
+
+Twisted's own ``TLSMemoryBIOProtocol`` feeds OpenSSL through a second protocol,
+an exception for each "not yet", and one more reactor turn for each write.  Here
+the transport itself decrypts what it reads into one reused buffer and sends
+what it encrypts at once; only what the socket does not take is queued.  What is
+queued is ciphertext, so buffering, producers and closing stay Twisted's.
+
+The protocol above is told by `IHandshakeListener` when the handshake is done.
+A certificate that is refused is answered with its alert before anything of the
+request is looked at, and the socket then waits for the client to hang up, so
+that the alert is not lost in a reset.
+"""
+
+from __future__ import annotations
+
+import socket as sockets
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from OpenSSL import SSL
+from OpenSSL._util import ffi, lib
+from twisted.internet import main, tcp
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import (
+    IAddress,
+    IHandshakeListener,
+    IProtocolFactory,
+    IReactorPluggableNameResolver,
+    IReactorTCP,
+    IReactorTime,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+if TYPE_CHECKING:
+    from twisted.internet.tcp import Connection as _TCPConnection
+else:
+    _TCPConnection = object
+
+_SIZE: Final = 65_536
+_MORE: Final = SSL.WantReadError
+_WANT_READ: Final = 2  # SSL_ERROR_WANT_READ
+_ZERO_RETURN: Final = 6  # SSL_ERROR_ZERO_RETURN: close_notify
+#: One reactor thread uses these, and nothing stays in them between two calls.
+_CIPHER: Final = ffi.new("char[]", _SIZE)
+_PLAIN: Final = ffi.new("char[]", _SIZE)
+_CIPHER_VIEW: Final = ffi.buffer(_CIPHER, _SIZE)
+_POINTER: Final = ffi.new("char **")
+
+_buffer = ffi.buffer
+_read, _write = lib.SSL_read, lib.SSL_write
+_bio_read, _bio_write, _waiting = lib.BIO_read, lib.BIO_write, lib.BIO_get_mem_data
+
+#: Linux's ``struct tcp_info`` begins with the state; these mean that the peer has sent its FIN or RST.
+_CLOSED_STATES: Final = frozenset({7, 8})
+
+
+class TLSTruncated(ConnectionLost):
+    """The peer closed the connection without saying so in TLS: what it sent may be cut short."""
+
+
+class Authenticate(Protocol):
+    """Looks at a finished handshake; raises to refuse it."""
+
+    def __call__(self, connection: SSL.Connection) -> None: ...
+
+
+class TLSTransport(_TCPConnection):
+    """The part that `TLSServer` and `TLSClient` share: reading, writing and closing."""
+
+    #: The pyOpenSSL connection: certificates, protocol version, verification result.
+    tls: SSL.Connection
+    handshaken = False
+    _authenticate: Authenticate | None = None
+    _refused: BaseException | None = None  # the handshake failed; waiting for the peer to hang up
+    _early: list[bytes]  # written before the handshake was done
+    _notified = False  # our close_notify is sent
+
+    def _start_tls(self, connection: SSL.Connection) -> None:
+        self.tls = connection
+        self._ssl = connection._ssl
+        self._in = connection._into_ssl
+        self._out = connection._from_ssl
+        self._early = []
+        self.setTcpNoDelay(True)
+
+    def doRead(self) -> Any:
+        """The socket is readable: decrypt all that came and hand it up in one block."""
+        try:
+            count = self.socket.recv_into(_CIPHER_VIEW)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        if not count:
+            return self._ended()
+        if self._refused is not None:
+            return None
+        _bio_write(self._in, _CIPHER, count)
+        if not self.handshaken and not self._handshake():
+            return None
+        return self._decrypt()
+
+    def _decrypt(self) -> Any:
+        count = _read(self._ssl, _PLAIN, _SIZE)
+        if count > 0 and not _waiting(self._in, _POINTER):
+            self.protocol.dataReceived(_buffer(_PLAIN, count)[:])
+        else:
+            blocks = []
+            while count > 0:
+                blocks.append(_buffer(_PLAIN, count)[:])
+                if not _waiting(self._in, _POINTER):
+                    break
+                count = _read(self._ssl, _PLAIN, _SIZE)
+            failure = self._explain(count) if count <= 0 else None
+            if blocks:
+                self.protocol.dataReceived(b"".join(blocks))
+            if failure is not None and self.connected:
+                return failure
+        # A KeyUpdate, for instance, is answered without anybody having written.
+        if self.connected and _waiting(self._out, _POINTER):
+            self._flush()
+        return None
+
+    def _explain(self, result: int) -> Exception | None:
+        """Why `SSL_read` gave nothing: ``None`` when there is just nothing more."""
+        code = lib.SSL_get_error(self._ssl, result)
+        if code == _WANT_READ:
+            return None
+        if code == _ZERO_RETURN:
+            return main.CONNECTION_DONE
+        try:
+            self.tls._raise_ssl_error(self._ssl, result)
+        except SSL.Error as error:
+            return error
+        return main.CONNECTION_LOST
+
+    def _ended(self) -> Exception:
+        """The peer sent its FIN."""
+        if self._refused is not None:
+            return self._refused  # type: ignore[return-value]
+        if not self.handshaken:
+            return ConnectionLost("closed during the TLS handshake")
+        return TLSTruncated("closed without a TLS close_notify")
+
+    def _handshake(self) -> bool:
+        """Take the handshake one step further; whether it is done, and the connection still wanted."""
+        try:
+            self.tls.do_handshake()
+            if self._authenticate is not None:
+                self._authenticate(self.tls)
+        except SSL.WantReadError:
+            self._flush()
+            return False
+        except Exception as error:  # noqa: BLE001 - OpenSSL's, service-identity's, or a callback's: none may pass
+            self._refuse(error)
+            return False
+        self.handshaken = True
+        self._flush()
+        listener = IHandshakeListener(self.protocol, None)
+        if listener is not None:
+            listener.handshakeCompleted()
+        early, self._early = self._early, []
+        if early and self.connected:
+            self.write(b"".join(early))
+        return bool(self.connected)
+
+    def _refuse(self, error: Exception) -> None:
+        self._refused = error
+        self._flush()  # the alert
+        refused = getattr(self.protocol, "handshakeRefused", None)
+        if refused is not None:
+            refused(error)
+        if self.connected:
+            FileDescriptor.loseWriteConnection(self)
+
+    def write(self, data: bytes) -> None:
+        """Encrypt and send; what the socket does not take now is queued (`IConsumer`)."""
+        if not self.connected or self.disconnecting or self._notified:
+            return
+        if not self.handshaken:
+            self._early.append(data)
+            return
+        size = len(data)
+        done = _write(self._ssl, data, size) if size else 0
+        if done < size:  # a record holds 16 KiB
+            self._write_rest(data, done)
+        self._flush()
+
+    def writeSequence(self, iovec: Any) -> None:
+        """As `write`, for several blocks: they share TLS records."""
+        self.write(b"".join(iovec))
+
+    def _write_rest(self, data: bytes, done: int) -> None:
+        view = ffi.from_buffer(data)
+        while done < len(data):
+            count = _write(self._ssl, view + done, len(data) - done)
+            if count <= 0:
+                self.tls._raise_ssl_error(self._ssl, count)
+            done += count
+            if _waiting(self._out, _POINTER) >= _SIZE // 2:
+                self._flush()
+
+    def _flush(self) -> None:
+        """Send the ciphertext that waits; queue what the socket does not take."""
+        while True:
+            count = _bio_read(self._out, _CIPHER, _SIZE)
+            if count <= 0:
+                return
+            sent = 0
+            if not self.dataBuffer and not self._tempDataBuffer:
+                try:
+                    sent = self.socket.send(_CIPHER_VIEW[:count] if count < _SIZE else _CIPHER_VIEW)
+                except OSError:
+                    pass  # full, or broken: then the reactor's own write meets the same error and reports it
+            if sent < count:
+                FileDescriptor.write(self, _buffer(_CIPHER, count)[sent:])
+            if count < _SIZE:
+                return
+
+    def _notify(self) -> None:
+        if self.handshaken and not self._notified and self.connected:
+            self._notified = True
+            lib.SSL_shutdown(self._ssl)
+            self._flush()
+
+    def loseConnection(self) -> None:
+        """Send what is queued and a close_notify, then close."""
+        if not self.disconnecting:
+            self._notify()
+        FileDescriptor.loseConnection(self)
+
+    def loseWriteConnection(self) -> None:
+        """Send what is queued and a close_notify, then FIN; go on reading until the peer closes."""
+        self._notify()
+        FileDescriptor.loseWriteConnection(self)
+
+    def cutConnection(self) -> None:
+        """Send what is queued, then close without a close_notify: the peer sees that it was cut."""
+        self._notified = True
+        FileDescriptor.loseConnection(self)
+
+    def peer_has_closed(self) -> bool:
+        """Whether the peer has sent FIN or RST, seen past bytes that nobody reads (Linux's TCP_INFO)."""
+        if not self.connected:
+            return True
+        state = self.socket.getsockopt(sockets.IPPROTO_TCP, sockets.TCP_INFO, 1)
+        return state[0] in _CLOSED_STATES
+
+
+class TLSServer(TLSTransport, tcp.Server):
+    """One accepted connection; made by `TLSPort`."""
+
+    def __init__(self, sock: Any, protocol: Any, client: Any, server: TLSPort, sessionno: int, reactor: Any) -> None:
+        tcp.Server.__init__(self, sock, protocol, client, server, sessionno, reactor)
+        connection = SSL.Connection(server.context(), None)
+        connection.set_accept_state()
+        self._start_tls(connection)
+
+
+class TLSPort(tcp.Port):
+    """
+    A listening TCP port whose connections speak TLS.
+
+    ``context`` is asked for each new connection, so that a reload is a swap.
+    """
+
+    transport = TLSServer  # type: ignore[assignment]
+    _type = "TLS"
+
+    def __init__(
+        self,
+        port: int | None,
+        factory: IProtocolFactory,
+        context: Callable[[], SSL.Context],
+        backlog: int,
+        interface: str,
+        reactor: Any,
+    ) -> None:
+        self.context = context
+        tcp.Port.__init__(self, port, factory, backlog, interface, reactor)  # type: ignore[arg-type]
+
+    @classmethod
+    def adopt(
+        cls, descriptor: int, factory: IProtocolFactory, context: Callable[[], SSL.Context], reactor: Any
+    ) -> TLSPort:
+        """Listen on a socket that somebody else opened, such as systemd."""
+        with sockets.socket(fileno=sockets.dup(descriptor)) as probe:
+            family = probe.family
+            interface = probe.getsockname()[0]
+        self = cls(None, factory, context, 0, interface, reactor)
+        self._preexistingSocket = sockets.fromfd(descriptor, family, sockets.SOCK_STREAM)
+        self._preexistingSocket.setblocking(False)
+        return self
+
+
+class TLSClient(TLSTransport, tcp.Client):
+    """One connection to the upstream; made by `TLSConnector`."""
+
+    def _connectDone(self) -> None:
+        connector: TLSConnector = self.connector
+        connection = SSL.Connection(connector.tls_context, None)
+        connection.set_connect_state()
+        connector.prepare(connection)
+        self._authenticate = connector.verify
+        self._start_tls(connection)
+        tcp.Client._connectDone(self)
+        if self.connected and not self.disconnecting:
+            self._handshake()
+
+
+class TLSConnector(tcp.Connector):
+    """A TCP connector that makes `TLSClient` transports."""
+
+    tls_context: SSL.Context
+    prepare: Callable[[SSL.Connection], None]
+    verify: Authenticate
+
+    def _makeTransport(self) -> TLSClient:
+        return TLSClient(self.host, self.port, self.bindAddress, self, self.reactor)
+
+
+@implementer(IReactorTCP, IReactorTime, IReactorPluggableNameResolver)
+class TLSReactor:
+    """
+    The reactor as an endpoint sees it, with TLS in each connection it makes.
+
+    `HostnameEndpoint` over this resolves and races addresses as ever, and what
+    it connects is already a TLS transport.
+
+    :ivar prepare: called with each new pyOpenSSL connection before its handshake (SNI).
+    :ivar verify: called after the handshake; raises to refuse the peer.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        context: SSL.Context,
+        prepare: Callable[[SSL.Connection], None],
+        verify: Authenticate,
+    ) -> None:
+        self._reactor = reactor
+        self._context = context
+        self._prepare = prepare
+        self._verify = verify
+        self.nameResolver = reactor.nameResolver
+        self.installNameResolver = reactor.installNameResolver
+        self.callLater = reactor.callLater
+        self.getDelayedCalls = reactor.getDelayedCalls
+        self.seconds = reactor.seconds
+        self.listenTCP = reactor.listenTCP
+
+    def connectTCP(
+        self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
+    ) -> TLSConnector:
+        """As the reactor's, but the transport speaks TLS."""
+        connector = TLSConnector(host, port, factory, timeout, bindAddress, self._reactor)
+        connector.tls_context = self._context
+        connector.prepare = self._prepare
+        connector.verify = self._verify
+        connector.connect()
+        return connector
+
+
+__all__ = ["Failure", "IAddress", "TLSClient", "TLSPort", "TLSReactor", "TLSServer", "TLSTransport", "TLSTruncated"]
