@@ -1,0 +1,206 @@
+"""
+Read a configuration from a TOML file, from command-line options, or from both.
+
+Nothing here is global: the environment and the current directory are arguments.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from openai_relay.config.lines import Key, key_lines
+from openai_relay.config.problems import BadConfiguration, Problem, Wrong, printable, shown
+from openai_relay.config.shape import MISSING, dotted, shape
+from openai_relay.config.sources import Sources, read_file
+from openai_relay.core.settings import Settings
+
+#: Where the API key is looked for when there is no file and no option says so.
+DEFAULT_API_KEY: Final = "env:OPENAI_API_KEY"
+
+_PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """The options as they were typed; ``None``: not given."""
+
+    config: str | None = None
+    listen: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    client_ca: str | None = None
+    crl: str | None = None
+    upstream: str | None = None
+    upstream_ca: str | None = None
+    api_key_from: str | None = None
+    requests_per_minute: str | None = None
+    burst: str | None = None
+
+
+#: The option for each field of ``CommandLine``, and the key that it sets.
+OPTIONS: Final[Mapping[str, tuple[str, tuple[str, str]]]] = {
+    "listen": ("--listen", ("listen", "address")),
+    "certificate": ("--certificate", ("listen", "certificate")),
+    "key": ("--key", ("listen", "key")),
+    "client_ca": ("--client-ca", ("listen", "client_ca")),
+    "crl": ("--crl", ("listen", "crl")),
+    "upstream": ("--upstream", ("upstream", "url")),
+    "upstream_ca": ("--upstream-ca", ("upstream", "ca")),
+    "api_key_from": ("--api-key-from", ("upstream", "api_key")),
+    "requests_per_minute": ("--requests-per-minute", ("limits", "requests_per_minute")),
+    "burst": ("--burst", ("limits", "burst")),
+}
+_PATHS: Final = ("certificate", "client_ca", "crl", "upstream_ca")
+
+
+def load(path: Path, environment: Mapping[str, str]) -> Settings:
+    """
+    The settings that a TOML file describes; its relative paths start at its own directory.
+
+    :raises BadConfiguration: with everything that is wrong.
+    """
+    return _read(path).settings(environment)
+
+
+def from_options(given: CommandLine, environment: Mapping[str, str], directory: Path) -> Settings:
+    """
+    The settings that the command line describes; what it says goes before what its ``--config`` says.
+
+    :param directory: where the relative paths of the options start.
+    :raises BadConfiguration: with everything that is wrong, by option or by line of the file.
+    """
+    return _draft(given, directory).settings(environment)
+
+
+def placed(bad: BadConfiguration, given: CommandLine, directory: Path) -> BadConfiguration:
+    """
+    Give each problem that names only its key the option, or the file and line, where that key is set.
+
+    For what is found after the settings were read: what is wrong inside a file that they name.
+    """
+    try:
+        draft = _draft(given, directory)
+    except BadConfiguration:  # the file has changed in the meantime
+        return bad
+    return BadConfiguration(
+        draft.problem(tuple(problem.key.split(".")), problem.told) if problem.key and not problem.where else problem
+        for problem in bad.problems
+    )
+
+
+def _draft(given: CommandLine, directory: Path) -> _Draft:
+    if given.config is None:
+        draft = _Draft(directory, tree={"upstream": {"api_key": DEFAULT_API_KEY}})
+    else:
+        draft = _read(directory / given.config, given.config)
+    draft.override(given, directory)
+    return draft
+
+
+def _read(path: Path, name: str | None = None) -> _Draft:
+    """Read and parse one file; ``name`` is what a person calls it."""
+    called = printable(name or str(path))
+    try:
+        source = _decoded(read_file(path), called)
+    except Wrong as wrong:
+        raise _failed(called, None, f"{wrong} (`openai-relay init` makes a commented relay.toml)") from None
+    try:
+        return _Draft(path.absolute().parent, tomllib.loads(source), called, key_lines(source))
+    except tomllib.TOMLDecodeError as error:
+        place = _PLACE.search(str(error))
+        line = int(place[1]) if place and place[1] else source.count("\n") + 1
+        told = _PLACE.sub("", str(error))
+    except RecursionError:
+        line, told = 1, "Lists or tables are nested too deeply"
+    except ValueError:  # tomllib lets int() refuse a number of thousands of digits
+        line, told = 1, "A number is too long"
+    raise _failed(called, line, f"is not TOML: {told}; correct this line or the one before it")
+
+
+def _decoded(contents: bytes, called: str) -> str:
+    try:
+        return contents.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = contents.count(b"\n", 0, error.start) + 1
+        raise _failed(called, line, "holds bytes that are not UTF-8; save the file as UTF-8") from None
+
+
+def _failed(where: str, line: int | None, told: str) -> BadConfiguration:
+    return BadConfiguration([Problem(where, None, told, line)])
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A document on its way to settings, and where each of its keys comes from."""
+
+    directory: Path
+    tree: dict[str, Any] = field(default_factory=dict)
+    called: str | None = None  #: the file's name; ``None``: there is none
+    lines: dict[Key, int] = field(default_factory=dict)
+    by_option: dict[Key, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def override(self, given: CommandLine, directory: Path) -> None:
+        """Put the options over the file's values."""
+        for name, (option, way) in OPTIONS.items():
+            typed = getattr(given, name)
+            if typed is None:
+                continue
+            self.by_option[way] = option
+            try:
+                value = _value(name, typed, directory)
+            except Wrong as wrong:
+                self.problems.append(Problem(option, None, str(wrong), in_file=False))
+                value = 1  # stands for the number to be, so that the rest is checked too
+            table, key = way
+            if isinstance(self.tree.setdefault(table, {}), dict):
+                self.tree[table][key] = value
+
+    def settings(self, environment: Mapping[str, str]) -> Settings:
+        self.tree.setdefault("listen", {})  # its keys are what is missing, not the table
+        settings, findings = shape(self.tree, Sources(self.directory, environment))
+        self.problems.extend(self.problem(way, told) for way, told in findings)
+        if settings is None or self.problems:
+            raise BadConfiguration(self.problems)
+        return settings
+
+    def problem(self, way: Key, told: str) -> Problem:
+        """What is wrong at a key, with the place that set it, or should have."""
+        option = self.by_option.get(way)
+        if option is None and self.called is None:
+            option = next((option for option, key in OPTIONS.values() if key == way), "the command line")
+        if option is not None:
+            told = "is missing; give it, or --config and a file" if told == MISSING else told
+            return Problem(option, None, told, in_file=False)
+        line = next((self.lines[way[:end]] for end in range(len(way), 0, -1) if way[:end] in self.lines), 1)
+        return Problem(str(self.called), dotted(way), told, line)
+
+
+def _value(name: str, typed: str, directory: Path) -> object:
+    """What an option means, in the terms of a file's key."""
+    if name in _PATHS:
+        return str(directory / typed) if typed else ""
+    if name == "key":
+        return f"file:{directory / typed}" if typed else "file:"
+    if name == "api_key_from":
+        scheme, _, path = typed.partition(":")
+        return f"file:{directory / path}" if scheme == "file" and path else typed
+    if name in ("requests_per_minute", "burst"):
+        return _number(typed)
+    return typed
+
+
+def _number(typed: str) -> int | float:
+    try:
+        return int(typed)
+    except ValueError:
+        pass
+    try:
+        return float(typed)
+    except ValueError:
+        raise Wrong(f"{shown(typed)} is no number; write digits, for example 60") from None

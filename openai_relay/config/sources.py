@@ -1,0 +1,129 @@
+"""Find what the configuration points at: files that must be readable, and secrets that are never inline."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from openai_relay.config.problems import Wrong, shown_path
+from openai_relay.config.values import text
+from openai_relay.core.settings import Secret
+
+#: No configuration, key or credential comes near this; a device or a wrong file would fill the memory.
+LARGEST_FILE: Final = 1_048_576
+
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_CREDENTIAL: Final = re.compile(r"(?!\.\.?$)[A-Za-z0-9_.@-]{1,255}")
+_FORMS: Final = '"file:PATH", "env:NAME" or "credential:NAME"'
+
+
+def opened(path: Path) -> BinaryIO:
+    """
+    A regular file, open for reading.
+
+    :raises Wrong: with the path and the reason, in words for a person.
+    """
+    try:
+        if path.is_file():
+            return path.open("rb")
+        if path.exists():
+            raise Wrong(f"{shown_path(path)} is no regular file; give the path of a file")
+    except OSError as error:
+        raise Wrong(_unreadable(path, error)) from None
+    raise Wrong(f"{shown_path(path)} does not exist; correct the path, or make the file")
+
+
+def read_file(path: Path) -> bytes:
+    """
+    The contents of a regular file of sensible size.
+
+    :raises Wrong: as ``opened`` does.
+    """
+    with opened(path) as file:
+        try:
+            contents = file.read(LARGEST_FILE + 1)
+        except OSError as error:
+            raise Wrong(_unreadable(path, error)) from None
+    if len(contents) > LARGEST_FILE:
+        raise Wrong(f"{shown_path(path)} is larger than {LARGEST_FILE} bytes; give the path of the right file")
+    return contents
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where a configuration's paths and names lead; made anew for each reading of it."""
+
+    directory: Path  #: relative paths start here
+    environment: Mapping[str, str]
+
+    def existing_file(self, value: object) -> Path:
+        """A rule: a file that can be opened; what is in it is the owner's to judge."""
+        path = self._path(text(value))
+        opened(path).close()
+        return path
+
+    def key(self, value: object) -> Secret:
+        """A rule: a private key, byte for byte."""
+        return Secret(self._resolve(value))
+
+    def api_key(self, value: object) -> Secret:
+        """A rule: an API key; the line end that editors and ``echo`` add is not part of it."""
+        secret = self._resolve(value).rstrip(b"\r\n")
+        if not secret:
+            raise Wrong("what it names holds an empty line; put the API key there")
+        if not all(0x21 <= byte <= 0x7E for byte in secret):
+            raise Wrong(
+                "what it names holds a space, a control character or one beyond ASCII; put the API key alone there"
+            )
+        return Secret(secret)
+
+    def _path(self, given: str) -> Path:
+        if not given:
+            raise Wrong("names no file; give a path, relative to the configuration file")
+        return self.directory / given
+
+    def _resolve(self, value: object) -> bytes:
+        if not isinstance(value, str):
+            raise Wrong(f"must say where the secret is; write {_FORMS}")
+        scheme, colon, name = value.partition(":")
+        if colon and scheme == "file":
+            found = read_file(self._path(name))
+        elif colon and scheme == "env":
+            found = self._variable(name)
+        elif colon and scheme == "credential":
+            found = self._credential(name)
+        else:  # whatever it is, it may be the secret itself
+            raise Wrong(f"must say where the secret is, and not hold it; write {_FORMS}")
+        if not found.strip():
+            raise Wrong(f"{scheme}: names something that is empty; put the secret there, or name another place")
+        return found
+
+    def _variable(self, name: str) -> bytes:
+        if not _VARIABLE.fullmatch(name):
+            raise Wrong('"env:" is not followed by the name of a variable; write for example "env:OPENAI_API_KEY"')
+        if name not in self.environment:
+            # Only what looks like a variable is repeated: people do paste the key itself here.
+            variable = f"the environment variable {name}" if name.isupper() else "the environment variable"
+            raise Wrong(f"{variable} is not set; set it, or name another place: {_FORMS}")
+        return os.fsencode(self.environment[name])
+
+    def _credential(self, name: str) -> bytes:
+        if not _CREDENTIAL.fullmatch(name):
+            raise Wrong(
+                '"credential:" is not followed by the name of a credential; write for example "credential:api-key"'
+            )
+        directory = self.environment.get("CREDENTIALS_DIRECTORY")
+        if not directory:
+            raise Wrong(
+                "there is no CREDENTIALS_DIRECTORY; "
+                f"systemd sets it for a unit with LoadCredential={name}:PATH, elsewhere use file: or env:"
+            )
+        return read_file(Path(directory, name))
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    return f"{shown_path(path)} cannot be read ({error.strerror}); correct the path or its permissions"

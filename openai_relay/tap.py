@@ -1,0 +1,133 @@
+"""``twistd openai-relay``: command line in, service out."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final, NoReturn, Self
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from openai_relay.config.problems import BadConfiguration, Problem, shown
+from openai_relay.config.read import CommandLine, from_options, placed
+from openai_relay.core.settings import Settings
+
+#: EX_CONFIG of sysexits.h: a unit with ``RestartPreventExitStatus=78`` does not start again in vain.
+BAD_CONFIGURATION: Final = 78
+
+_NOTHING_GIVEN: Final = """\
+there is nothing to serve yet. Give either
+  --config relay.toml
+or at least
+  --certificate server.pem --key server.key --client-ca ca.pem
+with the API key in the environment variable OPENAI_API_KEY.
+`openai-relay init DIRECTORY` makes an authority, a server certificate and a commented relay.toml."""
+
+#: How a message begins that is about one key.
+_KEY: Final = re.compile(r"[a-z]+\.[a-z_]+")
+
+
+class Options(usage.Options):
+    """What ``twistd openai-relay`` takes; ``settings`` says what came of it."""
+
+    synopsis = "[--config FILE | --certificate FILE --key FILE --client-ca FILE] [options]"
+    longdesc = (
+        "A gate to the OpenAI API in which a client certificate is the account. "
+        "Options given beside --config go before what the file says; every other key is set in the file only. "
+        "`openai-relay init DIRECTORY` makes all that is needed to begin."
+    )
+    optParameters = [
+        ["config", "c", None, "the configuration, a TOML file"],
+        ["listen", None, None, "where clients connect: host:port, [v6]:port or systemd:NAME (default: 127.0.0.1:8443)"],
+        ["certificate", None, None, "the server's certificate and its intermediates, PEM"],
+        ["key", None, None, "the private key of that certificate, PEM"],
+        ["client-ca", None, None, "the authorities whose client certificates are let in, PEM"],
+        ["crl", None, None, "the authority's list of revoked certificates, PEM"],
+        ["upstream", None, None, "the API: https://host[:port] (default: https://api.openai.com)"],
+        ["upstream-ca", None, None, "trust these authorities for the upstream instead of the system's, PEM"],
+        [
+            "api-key-from",
+            None,
+            None,
+            "where the API key is: file:PATH, env:NAME or credential:NAME (default: env:OPENAI_API_KEY)",
+        ],
+        ["requests-per-minute", None, None, "how many requests each certificate may send a minute (default: no limit)"],
+        ["burst", None, None, "how many of them at once (default: a minute's worth)"],
+    ]
+    compData = usage.Completions(
+        optActions={
+            name: usage.CompleteFiles() for name in ("config", "certificate", "key", "client-ca", "crl", "upstream-ca")
+        }
+    )
+
+    @classmethod
+    def of_file(cls, name: str) -> Self:
+        """The options as ``--config NAME`` gives them, for ``relay.tac``."""
+        options = cls()
+        options.parseOptions(["--config", name])
+        return options
+
+    def opt_version(self) -> NoReturn:
+        """Print the relay's version and exit."""
+        try:
+            known = version("openai-relay")
+        except PackageNotFoundError:  # found through the current directory, which twistd searches
+            known = "(not installed, so its version is not known)"
+        sys.stdout.write(f"openai-relay {known}\n")
+        sys.exit(0)
+
+    def parseOptions(self, options: list[str] | None = None) -> None:
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            raise usage.UsageError(f"{error}{self._meant(str(error))}") from None
+
+    def parseArgs(self, *extra: str) -> None:
+        if extra:
+            raise usage.UsageError(f"{shown(extra[0])} is not an option; did you mean --config, and then the file?")
+
+    def postOptions(self) -> None:
+        """Read the configuration, so that a bad one stops ``twistd`` before it forks or opens a log."""
+        if all(self[name] is None for name in self._names()):
+            raise usage.UsageError(_NOTHING_GIVEN)
+        self._given = CommandLine(**{name.replace("-", "_"): self[name] for name in self._names()})
+        self._directory = Path.cwd()
+        try:
+            self.settings: Settings = from_options(self._given, os.environ, self._directory)
+        except BadConfiguration as bad:
+            if bad.only_options:
+                raise usage.UsageError("\n".join(bad.messages)) from None
+            self.refuse(bad)
+
+    def refuse(self, bad: BadConfiguration) -> NoReturn:
+        """Say what is wrong, and end the process in the way that tells an init system not to try again."""
+        sys.stderr.write(f"{placed(bad, self._given, self._directory)}\n")
+        raise SystemExit(BAD_CONFIGURATION) from None
+
+    def _names(self) -> list[str]:
+        return [str(name) for name, *_ in self.optParameters]
+
+    def _meant(self, told: str) -> str:
+        """A suggestion for getopt's "option --x not recognized"."""
+        option, _, rest = told.removeprefix("option --").partition(" ")
+        close = difflib.get_close_matches(option, self._names(), n=1) if rest == "not recognized" else []
+        return f"; did you mean --{close[0]}?" if close else ""
+
+
+def makeService(options: Options) -> IService:
+    """The relay that the options describe, ready to be started."""
+    from twisted.internet import reactor
+
+    from openai_relay.service import CannotServe, relay_service
+
+    try:
+        return relay_service(reactor, options.settings)
+    except CannotServe as error:  # what a file holds that the settings name
+        key, _, told = str(error).partition(": ")
+        known = _KEY.fullmatch(key)
+        options.refuse(BadConfiguration([Problem("", key, told) if known else Problem("", None, str(error))]))
