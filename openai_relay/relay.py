@@ -110,7 +110,7 @@ class Relay:
                 response.code, response.phrase, for_client(response.fields, request_id, own), response.length
             )
             body = ResponseRelay(request, response)
-            response.deliverBody(body)
+            body.start()
             request.flush()
             await body.finished  # streamed
             request.finish(response.trailers)

@@ -47,6 +47,7 @@ from openai_relay.upstream import BadUpstream, Upstream
 DRAIN_TIMEOUT = 30.0
 #: By number: twistd puts objects of its own in the place of `sys.stdout`.
 _STDOUT, _STDERR = 1, 2
+_GC_THRESHOLD = 20_000
 
 
 class CannotServe(Exception):
@@ -136,6 +137,8 @@ class RelayService(MultiService):
         # What exists now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        # An exchange leaves next to no cycles, and makes enough objects to have a scan every tenth one.
+        gc.set_threshold(_GC_THRESHOLD, 20, 50)
         self._notifier.ready(f"serving on {self.address}")
         self.log.info(
             "serving on {address}, forwarding to {upstream}; metrics on {admin}",
@@ -147,6 +150,9 @@ class RelayService(MultiService):
     def stopService(self) -> Deferred[Any]:
         """Stop accepting, let running exchanges finish for a while, then end them."""
         self._notifier.stopping("finishing exchanges")
+        self.log.info(
+            "stopping: {running} exchanges get {grace:g} s to finish", running=self.relay.running, grace=DRAIN_TIMEOUT
+        )
         stopped: list[Deferred[Any]] = [Deferred.fromCoroutine(self._stop())]
         below = super().stopService()
         if below is not None:
@@ -170,6 +176,7 @@ class RelayService(MultiService):
         self._lag.stop()
         self._notifier.stop()
         self._writer.stop()
+        self.log.info("stopped")
 
     def _listen(self) -> None:
         settings = self._settings

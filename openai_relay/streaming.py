@@ -32,9 +32,14 @@ class ResponseRelay(Protocol):
         self.finished: Deferred[None] = Deferred(lambda _: self.stopProducing())
         self._over = False
 
+    def start(self) -> None:
+        """Take the body: what has come already goes down at once, the rest as the client reads."""
+        self._response.deliverBody(self)
+        if not self._over:
+            self._request.registerProducer(self, True)
+
     def makeConnection(self, transport: Any) -> None:
-        """The body begins: let the client pause it."""
-        self._request.registerProducer(self, True)
+        """For `IProtocol`; the response is known already."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The body ended, cleanly or not."""
@@ -42,7 +47,7 @@ class ResponseRelay(Protocol):
             return
         self._over = True
         self._request.unregisterProducer()
-        if reason.check(ResponseDone):
+        if isinstance(reason.value, ResponseDone):
             self.finished.callback(None)
         else:
             self.finished.errback(reason)

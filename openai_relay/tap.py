@@ -10,7 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, NoReturn, Self
 
+from twisted.application.app import ServerOptions
 from twisted.application.service import IService
+from twisted.logger import FilteringLogObserver, ILogObserver, LogLevel, LogLevelFilterPredicate, textFileLogObserver
 from twisted.python import usage
 
 from openai_relay.config.problems import BadConfiguration, Problem, shown
@@ -103,6 +105,22 @@ class Options(usage.Options):
             if bad.only_options:
                 raise usage.UsageError("\n".join(bad.messages)) from None
             self.refuse(bad)
+        self._keep_standard_output()
+
+    def _keep_standard_output(self) -> None:
+        """
+        Leave standard output to the access log: ``twistd -n`` would write its own log there too.
+
+        Whoever chose a log by ``--logfile``, ``--logger`` or ``--syslog`` keeps it.
+        """
+        twistd = self.parent
+        chosen = ("logfile", "logger", "syslog")
+        if (
+            isinstance(twistd, ServerOptions)
+            and twistd["nodaemon"]
+            and not any(twistd.get(option) for option in chosen)
+        ):
+            twistd["logger"] = _standard_error
 
     def refuse(self, bad: BadConfiguration) -> NoReturn:
         """Say what is wrong, and end the process in the way that tells an init system not to try again."""
@@ -117,6 +135,14 @@ class Options(usage.Options):
         option, _, rest = told.removeprefix("option --").partition(" ")
         close = difflib.get_close_matches(option, self._names(), n=1) if rest == "not recognized" else []
         return f"; did you mean --{close[0]}?" if close else ""
+
+
+def _standard_error() -> ILogObserver:
+    """What the relay has to say, and what goes wrong in Twisted; not each port and factory that Twisted opens."""
+    levels = LogLevelFilterPredicate(LogLevel.info)
+    for namespace in ("twisted", "log_legacy"):
+        levels.setLogLevelForNamespace(namespace, LogLevel.warn)
+    return FilteringLogObserver(textFileLogObserver(sys.stderr), [levels])
 
 
 def makeService(options: Options) -> IService:

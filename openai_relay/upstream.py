@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 from OpenSSL import SSL
@@ -177,12 +177,9 @@ class Upstream:
                 raise
             raise explained from None
 
-    async def _send(self, request: Request, headers: FieldLines) -> Response:
-        response = await self._client.request(
-            request.method, self._origin + request.target, headers=headers, data=request
-        )
-        assert isinstance(response, Response)
-        return response
+    def _send(self, request: Request, headers: FieldLines) -> Deferred[Response]:
+        answered = self._client.request(request.method, self._origin + request.target, headers=headers, data=request)
+        return cast("Deferred[Response]", answered)  # our agent's
 
     def close(self) -> Deferred[None]:
         """Close the connections; fires when there is none."""

@@ -180,12 +180,12 @@ def _findings(error: ClassValidationError, way: tuple[str, ...]) -> Iterator[Fin
 def _unknown(name: str, way: tuple[str, ...]) -> str:
     """What to do about a name that is no key here."""
     known = {table: [field.name for field in fields(kind)] for table, kind in tables().items()}
-    meant = did_you_mean(name, known[way[0]] if way else known)
-    if meant is not None:
-        return f'is not known; did you mean "{meant}"?' if way else f"is not known; did you mean [{meant}]?"
     homes = [f"[{table}]" for table, keys in known.items() if name in keys]
     if homes:
         return f"does not belong here; put it under {' or '.join(homes)}"
+    meant = did_you_mean(name, known[way[0]] if way else known)
+    if meant is not None:
+        return f'is not known; did you mean "{meant}"?' if way else f"is not known; did you mean [{meant}]?"
     place = f"[{way[0]}] takes {', '.join(known[way[0]])}" if way else f"the tables are {', '.join(known)}"
     return f"is not known; take it out ({place})"
 

@@ -80,6 +80,7 @@ class ClientConnection(Protocol):
         self._outgoing: bytes = b""  # a head, until the first block takes it along
         self._producer: Any = None  # the request's body, while it is being sent
         self._sent_chunked = False
+        self._gated = False  # the transport paces the request's body
         self._blocked = False  # the upstream does not read
         self._paused = False  # we do not read
         self._bytes = 0  # either way: progress
@@ -120,8 +121,11 @@ class ClientConnection(Protocol):
         )
         if body is not None:
             self._producer = body
-            self.transport.registerProducer(_Gate(self, body), True)
             whole = body.startProducing(self)
+            if not whole.called:
+                # More is to come: from here on the upstream paces it.
+                self._gated = True
+                self.transport.registerProducer(_Gate(self, body), True)
             whole.addCallbacks(self._body_sent, self._body_broke, callbackArgs=(body,))
         self._send_head()
         return waiting
@@ -165,8 +169,9 @@ class ClientConnection(Protocol):
 
     def _stop_sending(self) -> None:
         self._producer = None
-        self._blocked = False
-        self.transport.unregisterProducer()
+        if self._gated:
+            self._gated = self._blocked = False
+            self.transport.unregisterProducer()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """For `IConsumer`: the body is registered when the request begins."""
@@ -321,10 +326,9 @@ class ClientConnection(Protocol):
         """Reset the connection; nobody is told."""
         self._waiting = None if self._waiting is None or self._waiting.called else self._waiting
         self._sink = None
-        producer, self._producer = self._producer, None
+        producer = self._producer
         if producer is not None:
-            self._blocked = False
-            self.transport.unregisterProducer()
+            self._stop_sending()
             producer.stopProducing()
         self._busy = False
         self._response = None

@@ -39,6 +39,7 @@ _BROKEN: Final = re.compile(rb"[^\r]\n|\r[^\n]|\0|^[\r\n]")
 _WATCHED: Final = frozenset(
     {b"content-length", b"transfer-encoding", b"host", b"connection", b"expect", b"upgrade"},
 )
+_WATCHED_LENGTHS: Final = frozenset(len(name) for name in _WATCHED)
 
 
 @dataclass(slots=True)
@@ -112,7 +113,8 @@ def parse_request(head: bytes) -> RequestHead:
     method = parser.get_method()
     if method == b"CONNECT":
         raise MethodNotAllowed()
-    version = head[head.index(b"\r\n") - 3 : head.index(b"\r\n")]
+    line_end = head.index(b"\r\n")
+    version = head[line_end - 3 : line_end]
     watched = _watch(lines.fields)
     framing, close, keep = _request_framing(watched, version)
     target = _target(lines.url, watched, version)
@@ -128,9 +130,10 @@ def parse_request(head: bytes) -> RequestHead:
 def _watch(fields: list[Pair]) -> dict[bytes, list[bytes]]:
     watched: dict[bytes, list[bytes]] = {}
     for name, value in fields:
-        lower = name.lower()
-        if lower in _WATCHED:
-            watched.setdefault(lower, []).append(value)
+        if len(name) in _WATCHED_LENGTHS:
+            lower = name.lower()
+            if lower in _WATCHED:
+                watched.setdefault(lower, []).append(value)
     return watched
 
 
@@ -243,4 +246,4 @@ def parse_trailers(section: bytes) -> list[Pair]:
 
 def write_fields(fields: list[Pair]) -> bytes:
     """Field lines for the wire, without the empty line."""
-    return b"".join([b"%b: %b\r\n" % pair for pair in fields])
+    return b"\r\n".join([*map(b": ".join, fields), b""])

@@ -1,0 +1,79 @@
+"""``docs/configuration.md`` and ``core/settings.py`` say the same."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any
+
+from openai_relay.config.example import toml_value
+from openai_relay.config.problems import BadConfiguration
+from openai_relay.config.read import OPTIONS
+from openai_relay.config.shape import tables
+from openai_relay.tap import Options
+from tests.config.case import ConfigurationCase
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text()
+
+
+def default_of(entry: Field[Any]) -> str:
+    if entry.default is MISSING:
+        return "required"
+    return "not set" if entry.default is None else f"`{toml_value(entry.default)}`"
+
+
+class DocumentationTests(ConfigurationCase):
+    """The page for operators."""
+
+    def test_every_key_with_its_default(self) -> None:
+        """Each table has a section, with a row for each key and its default, and no row for anything else."""
+        for table, kind in tables().items():
+            section = PAGE.split(f"\n## `[{table}]`\n")[1].split("\n## ")[0]
+            rows = re.findall(r"^\| `([a-z_]+)` \| [a-zURL ]+ \| (.+?) \| .+ \|$", section, re.MULTILINE)
+            self.assertEqual(rows, [(entry.name, default_of(entry)) for entry in fields(kind)])
+
+    def test_every_option(self) -> None:
+        """Each option has a row with the key that it sets."""
+        rows = dict(re.findall(r"^\| `(--[a-z-]+)[^|]*\| (?:`([a-z._]+)`)? ?\|", PAGE, re.MULTILINE))
+        expected = {option: f"{table}.{key}" for option, (table, key) in OPTIONS.values()}
+        self.assertEqual(rows, expected | {"--config": "", "--help": "", "--version": ""})
+        self.assertEqual({f"--{name}" for name, *_ in Options.optParameters}, expected.keys() | {"--config"})
+
+    def test_configuration_at_the_top(self) -> None:
+        """The first example can be used as it is."""
+        text = PAGE.split("```toml\n")[1].split("```")[0]
+        self.assertEqual(self.read(text).limits.burst, 10)
+
+    def test_examples_of_values(self) -> None:
+        """Each example in a table of keys is a value that the key takes."""
+        for name in ("crl.pem", "upstream-ca.pem", "server.key"):
+            (self.directory / name).write_text("x")
+        tried = 0
+        for table in tables():
+            section = PAGE.split(f"\n## `[{table}]`\n")[1].split("\n## ")[0]
+            for key, example in re.findall(r"^\| `([a-z_]+)` .*Example: `(.+?)` \|$", section, re.MULTILINE):
+                tree = tomllib.loads(PAGE.split("```toml\n")[1].split("```")[0])
+                tree.setdefault(table, {})[key] = tomllib.loads(f"value = {example}")["value"]
+                text = "".join(
+                    f"[{name}]\n" + "".join(f"{inner} = {written(value)}\n" for inner, value in values.items())
+                    for name, values in tree.items()
+                )
+                try:
+                    self.read(text)
+                except BadConfiguration as bad:
+                    self.fail(f"{table}.{key} = {example}: {bad}")
+                tried += 1
+        self.assertGreater(tried, 8)
+
+    def test_messages_are_real(self) -> None:
+        """The messages that the page shows are those that the relay prints."""
+        shown = re.findall(r"^ *relay\.toml:\d+: (.+)$", PAGE, re.MULTILINE)
+        said = self.complaints("[listen]\nadress = 1\nhead_timeout = -1\n")
+        for message in shown:
+            self.assertTrue([complaint for complaint in said if complaint.endswith(message)], message)
+
+
+def written(value: Any) -> str:
+    return toml_value(tuple(value) if isinstance(value, list) else value)
