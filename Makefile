@@ -21,12 +21,12 @@ EDITABLE := --no-build-isolation --config-settings editable_mode=compat -e
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check load format build changelog clean
+.PHONY: help demo test check load format build coverage changelog clean
 
 help:  ## What can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.runtime  ## A relay to try on 127.0.0.1, with its own certificates (PORT=8443)
+demo: $(VENV)/.demo  ## A relay to try on 127.0.0.1, with its own certificates (PORT=8443)
 	@exec $(BIN)/openai-relay demo --port $(PORT)
 
 test: $(VENV)/.test $(VENV)/.node  ## Every test (ARGS="..." goes to pytest)
@@ -53,6 +53,10 @@ build: $(VENV)/.dev  ## sdist and wheel in dist/, checked
 	@rm -f build.log
 	$(BIN)/python -m twine check --strict dist/*
 
+coverage: $(VENV)/.dev  ## Which branches of core/ its own tests do not take
+	$(BIN)/python -m coverage run -m pytest -q tests/core
+	$(BIN)/python -m coverage report --show-missing --skip-covered --include='openai_relay/core/*'
+
 changelog: $(VENV)/.dev  ## What the next release's section of the changelog would say
 	@$(BIN)/towncrier build --draft --version "$$($(BIN)/python -c 'from importlib.metadata import version; print(version("openai-relay"))')"
 
@@ -60,7 +64,7 @@ clean:  ## Remove everything that make made, the environments included
 	rm -rf $(VENV) $(LOAD_VENV) .demo build dist reports *.egg-info $(NODE_TEST)/node_modules
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache _trial_temp*
 	find openai_relay tests twisted load -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
-	rm -f twisted/plugins/dropin.cache twistd.pid twistd.log
+	rm -f .coverage twisted/plugins/dropin.cache twistd.pid twistd.log
 
 # --- environments ----------------------------------------------------------------------------
 
@@ -77,6 +81,11 @@ $(VENV)/.runtime: setup.cfg constraints.txt | $(BIN)/python
 	@echo "Installing openai_relay into $(VENV) (once; well under a minute) ..."
 	@$(PIP) setuptools
 	@$(PIP) $(EDITABLE) .
+	@touch $@
+
+# The SDK is no part of the relay, but the demo prints a program for it that is there to be pasted.
+$(VENV)/.demo: $(VENV)/.runtime
+	@$(PIP) $(EDITABLE) '.[demo]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.runtime

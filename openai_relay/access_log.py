@@ -75,7 +75,6 @@ class LineWriter:
         self._refused = 0  # lines; the reactor's thread
         self._taken = 0  # bytes, ever; the writer's thread
         self._lost = 0  # lines; the writer's thread
-        self._in_hand = 0  # lines of the batch being written; the writer's thread
         self._torn = False  # the last thing written is a part of a line; the writer's thread
 
     @property
@@ -99,15 +98,36 @@ class LineWriter:
             self._waiting.set()
 
     def stop(self, timeout: float = 1.0) -> None:
-        """Write what waits and end the thread; what is not written in time is given up and counted."""
+        """
+        Write what waits and end the thread.
+
+        What still waits after the timeout is dropped and counted; the batch in hand is left to the thread, which
+        the process does not wait for.
+        """
         self._stopping.set()
         self._waiting.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
-        if self._thread.is_alive():
-            self._refused += self._in_hand
-        self._refused += len(self._queue)
-        self._queue.clear()
+        while self._next() is not None:
+            self._refused += 1
+
+    def write_batch(self) -> None:
+        """Write what waits, up to a batch; the thread's work, and nobody else's once that is started."""
+        lines: list[bytes] = []
+        size = 0
+        while size < _BATCH_BYTES and (line := self._next()) is not None:
+            lines.append(line)
+            size += len(line)
+        batch = b"".join([b"\n", *lines] if self._torn else lines)
+        written = 0
+        try:
+            while written < len(batch):
+                written += self._write_some(memoryview(batch)[written:])
+        except OSError:  # a full disk, a closed pipe: these lines are gone, the next batch may do better
+            self._lost += min(batch.count(b"\n", written), len(lines))
+        if written:
+            self._torn = not batch.endswith(b"\n", 0, written)
+        self._taken += size
 
     def _run(self) -> None:
         stopping = False
@@ -118,29 +138,13 @@ class LineWriter:
             self._waiting.clear()
             stopping = self._stopping.is_set()
             while self._queue:
-                self._write_batch()
+                self.write_batch()
 
-    def _write_batch(self) -> None:
-        lines: list[bytes] = []
-        size = 0
-        while self._queue and size < _BATCH_BYTES:
-            line = self._queue.popleft()
-            lines.append(line)
-            size += len(line)
-        self._in_hand = len(lines)
-        if self._torn:
-            lines.insert(0, b"\n")
-        batch = b"".join(lines)
-        written = 0
+    def _next(self) -> bytes | None:
         try:
-            while written < len(batch):
-                written += self._write_some(memoryview(batch)[written:])
-        except OSError:  # a full disk, a closed pipe: these lines are gone, the next batch may do better
-            self._lost += min(batch.count(b"\n", written), self._in_hand)
-        if written:
-            self._torn = not batch.endswith(b"\n", 0, written)
-        self._in_hand = 0
-        self._taken += size
+            return self._queue.popleft()
+        except IndexError:
+            return None
 
     def _write_some(self, data: memoryview) -> int:
         """Write what the descriptor takes, waiting for it if somebody else made it non-blocking."""

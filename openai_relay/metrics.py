@@ -173,7 +173,7 @@ class _Scrape(Collector):
             "time_to_first_byte_seconds",
             "From a request's head to the head of the upstream's answer.",
             ("endpoint",),
-            [((asked,), histogram) for asked, histogram in list(tally.first_bytes.items())],
+            [((asked,), histogram) for asked, histogram in list(tally.first_bytes.items()) if any(histogram.counts)],
         )
         yield _counter("exchanges_ended", "Exchanges by how they ended.", ("end",), _single(tally.ends))
         yield _counter(
@@ -187,7 +187,7 @@ class _Scrape(Collector):
         )
 
     def _clients(self) -> Iterator[Metric]:
-        clients = list(self._tally.clients.items())
+        clients = [(_label(name), client) for name, client in list(self._tally.clients.items())]
         yield _counter(
             "requests",
             "Requests by the status code that the client was answered; none: it was not.",
@@ -228,6 +228,11 @@ class _Scrape(Collector):
             ("client",),
             [((name,), expiry) for name, client in clients if (expiry := client.certificate_expiry) is not None],
         )
+
+
+def _label(name: str) -> str:
+    """A name as it may stand in the text: one that is no UTF-8 would cost the whole page."""
+    return name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
 
 
 def _code(status: int | None) -> str:

@@ -120,7 +120,7 @@ class Options(usage.Options):
             and twistd["nodaemon"]
             and not any(twistd.get(option) for option in chosen)
         ):
-            twistd["logger"] = _standard_error
+            twistd["logger"] = "openai_relay.tap.standard_error"  # by name: it looks it up after us
 
     def refuse(self, bad: BadConfiguration) -> NoReturn:
         """Say what is wrong, and end the process in the way that tells an init system not to try again."""
@@ -137,7 +137,7 @@ class Options(usage.Options):
         return f"; did you mean --{close[0]}?" if close else ""
 
 
-def _standard_error() -> ILogObserver:
+def standard_error() -> ILogObserver:
     """What the relay has to say, and what goes wrong in Twisted; not each port and factory that Twisted opens."""
     levels = LogLevelFilterPredicate(LogLevel.info)
     for namespace in ("twisted", "log_legacy"):

@@ -34,8 +34,10 @@ class _BodylessRequest(Request):
         pass
 
 
-class _UnloggedSite(Site):
+class _QuietSite(Site):
     """A site without an access log: the probes of a day would bury the lines of the relay's exchanges."""
+
+    noisy = False
 
     def log(self, request: object) -> None:
         pass
@@ -95,7 +97,7 @@ def admin_site(
     :param readiness: asked at every ``/readyz``; quick, and without I/O.
     :param in_thread: ``partial(deferToThreadPool, reactor, reactor.getThreadPool())``.
     """
-    return _UnloggedSite(
+    return _QuietSite(
         AdminResource(metrics, readiness, in_thread),
         requestFactory=_BodylessRequest,
         timeout=_IDLE_TIMEOUT,

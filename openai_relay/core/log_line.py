@@ -180,7 +180,8 @@ def _detail(exchange: Exchange) -> str | None:
     if error is None:
         return None
     detail = str(error)
-    return _clip(detail, LONGEST) if detail and detail != error.told else None
+    # An error without a detail repeats what it tells, its own words or its kind's.
+    return None if detail in ("", error.told, type(error).told) else _clip(detail, LONGEST)
 
 
 def _clip(text: str, longest: int) -> str:

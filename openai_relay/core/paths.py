@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from openai_relay.core.errors import BadRequest, PathNotAllowed
 
@@ -21,14 +22,15 @@ from openai_relay.core.errors import BadRequest, PathNotAllowed
 _PLAIN: Final = re.compile(rb"((?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9_~!$&'()*+,=:@.-]*+)++/?)(?:\?[!-\"$-\[\]-~]*)?")
 _LEGAL: Final = re.compile(rb"/[!-\"$-\[\]-~]*")
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
+_ENCODED_SLASH: Final = re.compile(rb"%(2[Ff]|5[Cc])")
 _SLASHES: Final = re.compile(rb"//+")
 _PARAMETERS: Final = re.compile(rb";[^/]*")
 _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 
-#: A path of OpenAI's has fewer than 200 bytes and one reading, rarely four; the bounds keep a check short.
-_LONGEST_UNUSUAL_PATH: Final = 2_048
-_MOST_READINGS: Final = 64
+#: What a check may read, so that it takes a few milliseconds at most.  A path of OpenAI's
+#: has fewer than 200 bytes and one reading, rarely four: it needs a fraction of this.
+_MOST_BYTES: Final = 8_192
+_BYTES_PER_READING: Final = 128  #: the cost of a reading beside its length
 
 
 class PathPolicy:
@@ -98,8 +100,6 @@ def _path_of(target: bytes) -> bytes:
     path = target.split(b"?", 1)[0]
     if _BAD_ESCAPE.search(path):
         raise BadRequest(told="The request path holds a % that is not followed by two hexadecimal digits.")
-    if len(path) > _LONGEST_UNUSUAL_PATH:
-        raise PathNotAllowed(told="The relay does not allow so long a path with escapes, parameters or dot segments.")
     return path
 
 
@@ -108,20 +108,22 @@ def _readings(path: bytes) -> set[bytes]:
     Every path that some server may take this one for, itself among them.
 
     :raises BadRequest: when one of them is not UTF-8, or holds a control character.
-    :raises PathNotAllowed: when they are too many to be anything but a disguise.
+    :raises PathNotAllowed: when they are too many and too long to be read.
     """
     readings = {path}
     unread = [path]
+    budget = _MOST_BYTES
     while unread:
         path = unread.pop()
+        budget -= len(path) + _BYTES_PER_READING
+        if budget < 0:
+            raise PathNotAllowed(told="The relay does not allow this path: it can be read in too many ways.")
         if _CONTROL.search(path):
             raise BadRequest(told="The request path holds an encoded control character.")
         if not path.isascii() and not _is_utf8(path):
             raise BadRequest(told="The request path holds encoded bytes that are not UTF-8.")
         found = {read(path) for read in _READERS} - readings
         readings |= found
-        if len(readings) > _MOST_READINGS:
-            raise PathNotAllowed(told="The relay does not allow this path: it can be read in too many ways.")
         unread.extend(found)
     return readings
 
@@ -131,7 +133,12 @@ def _has_one_reading(path: bytes) -> bool:
 
 
 def _decoded(path: bytes) -> bytes:
-    return _ESCAPE.sub(lambda escape: bytes((int(escape[1], 16),)), path)
+    return unquote_to_bytes(path)
+
+
+def _decoded_in_segments(path: bytes) -> bytes:
+    """Decoded, where an encoded slash is part of a name."""
+    return unquote_to_bytes(_ENCODED_SLASH.sub(rb"%25\1", path))
 
 
 def _merged(path: bytes) -> bytes:
@@ -184,6 +191,7 @@ def _is_utf8(path: bytes) -> bool:
 
 _READERS: Final[tuple[Callable[[bytes], bytes], ...]] = (
     _decoded,
+    _decoded_in_segments,
     _merged,
     _turned,
     _without_parameters,

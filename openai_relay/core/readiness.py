@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Check:
     """One thing that must hold before requests should be sent here."""
 
-    name: str  #: short and stable, for scripts: ``started``, ``draining``, ``upstream``, ``crl``
+    name: str  #: short and stable, for scripts: ``started``, ``crl``
     ok: bool
     detail: str = ""  #: for people; anybody who reaches the admin listener reads it
 
