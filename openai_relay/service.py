@@ -118,7 +118,8 @@ class RelayService(MultiService):
                 log_lines_dropped=lambda: self._writer.dropped,
             )
         )
-        self._ports: list[IListeningPort] = []
+        self._clients_port: IListeningPort | None = None
+        self._admin_port: IListeningPort | None = None
         self.address = ""
         self.admin_address = ""
 
@@ -129,7 +130,7 @@ class RelayService(MultiService):
 
     def startService(self) -> None:
         """Serve."""
-        if not self._ports:
+        if self._clients_port is None:
             self._listen()
         super().startService()
         self._writer.start()
@@ -160,11 +161,7 @@ class RelayService(MultiService):
         return DeferredList(stopped)
 
     async def _stop(self) -> None:
-        ports, self._ports = self._ports, []
-        for port in ports:
-            stopping = port.stopListening()
-            if stopping is not None:
-                await stopping
+        await self._close(self._clients_port)
         drained = self.relay.drain()
         self._factory.drain()
         timer = self._reactor.callLater(DRAIN_TIMEOUT, self.relay.end_all)
@@ -173,10 +170,16 @@ class RelayService(MultiService):
             timer.cancel()
         await self._factory.close()
         await self._upstream.close()
+        await self._close(self._admin_port)  # last: until here it tells that the relay is stopping
         self._lag.stop()
         self._notifier.stop()
         self._writer.stop()
         self.log.info("stopped")
+
+    async def _close(self, port: IListeningPort | None) -> None:
+        stopping = None if port is None else port.stopListening()
+        if stopping is not None:
+            await stopping
 
     def _listen(self) -> None:
         settings = self._settings
@@ -202,7 +205,7 @@ class RelayService(MultiService):
             host, number = _split(address)
             port = TLSPort(number, self._factory, self._listener.context, backlog, host, self._reactor)
         port.startListening()
-        self._ports.append(port)
+        self._clients_port = port
         where = port.getHost()
         return _join(where.host, where.port)
 
@@ -213,21 +216,18 @@ class RelayService(MultiService):
             self._reactor, self._metrics, self._readiness, partial(deferToThreadPool, reactor, reactor.getThreadPool())
         )
         port = reactor.listenTCP(number, site, interface=host)
-        self._ports.append(port)
+        self._admin_port = port
         where = port.getHost()
         return _join(where.host, where.port)
 
     def _readiness(self) -> list[Check]:
-        crl_ok = self._listener.crl_next_update is None or self._listener.crl_next_update > time.time()
+        now = time.time()
+        crl_until, certificate_until = self._listener.crl_next_update, self._listener.certificate_expiry
         return [
-            Check("started", bool(self.running)),
-            Check("draining", not self.relay.draining),
-            Check("crl", crl_ok, "" if crl_ok else "the revocation list is out of date: every client is refused"),
-            Check(
-                "certificate",
-                self._listener.certificate_expiry > time.time(),
-                "" if self._listener.certificate_expiry > time.time() else "the server's certificate has expired",
-            ),
+            _check("started", bool(self.running) or self.relay.draining, "it does not listen yet"),
+            _check("accepting", not self.relay.draining, "it is stopping: what runs may finish"),
+            _check("crl", crl_until is None or crl_until > now, "the revocation list is out of date: nobody is let in"),
+            _check("certificate", certificate_until > now, "the certificate that clients are shown has expired"),
         ]
 
     def _handshake_done(self, connection: ServerConnection, error: Exception | None) -> None:
@@ -263,6 +263,10 @@ def _server(reactor: Any, relay: Relay, settings: Settings) -> HTTPServerFactory
         listen.handshake_timeout, listen.head_timeout, listen.idle_timeout, listen.stall_timeout, listen.max_head
     )
     return HTTPServerFactory(relay, reactor, limits, listen.max_connections)
+
+
+def _check(name: str, ok: bool, otherwise: str) -> Check:
+    return Check(name, ok, "" if ok else otherwise)
 
 
 def _request_ids() -> Callable[[], str]:

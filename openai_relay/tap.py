@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import signal
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final, NoReturn, Self
+from typing import Any, Final, NoReturn, Self
 
 from twisted.application.app import ServerOptions
 from twisted.application.service import IService
@@ -145,12 +146,18 @@ def standard_error() -> ILogObserver:
     return FilteringLogObserver(textFileLogObserver(sys.stderr), [levels])
 
 
+def _end_well(reactor: Any) -> None:
+    """SIGTERM is how a service is stopped: having drained, it exits with 0, where twistd would die of the signal."""
+    signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(reactor.stop))
+
+
 def makeService(options: Options) -> IService:
     """The relay that the options describe, ready to be started."""
     from twisted.internet import reactor
 
     from openai_relay.service import CannotServe, relay_service
 
+    reactor.callWhenRunning(_end_well, reactor)
     try:
         return relay_service(reactor, options.settings)
     except CannotServe as error:  # what a file holds that the settings name

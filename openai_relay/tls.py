@@ -166,7 +166,7 @@ class TLSTransport(_TCPConnection):
         early, self._early = self._early, []
         if early and self.connected:
             self.write(b"".join(early))
-        return bool(self.connected)
+        return bool(self.connected) and not self.disconnecting and not self._aborting
 
     def _refuse(self, error: Exception) -> None:
         self._refused = error
@@ -175,7 +175,11 @@ class TLSTransport(_TCPConnection):
         if refused is not None:
             refused(error)
         if self.connected:
-            FileDescriptor.loseWriteConnection(self)
+            self._hang_up(error)
+
+    def _hang_up(self, error: Exception) -> None:
+        """The handshake failed: let the peer read why, and wait for it to close."""
+        FileDescriptor.loseWriteConnection(self)
 
     def write(self, data: bytes) -> None:
         """Encrypt and send; what the socket does not take now is queued (`IConsumer`)."""
@@ -186,23 +190,26 @@ class TLSTransport(_TCPConnection):
             return
         size = len(data)
         done = _write(self._ssl, data, size) if size else 0
-        if done < size:  # a record holds 16 KiB
-            self._write_rest(data, done)
+        if done < size and not self._write_rest(data, done):  # a record holds 16 KiB
+            self.abortConnection()
+            return
         self._flush()
 
     def writeSequence(self, iovec: Any) -> None:
         """As `write`, for several blocks: they share TLS records."""
         self.write(b"".join(iovec))
 
-    def _write_rest(self, data: bytes, done: int) -> None:
+    def _write_rest(self, data: bytes, done: int) -> bool:
+        """The records after the first; whether OpenSSL took them, which it does unless it is broken."""
         view = ffi.from_buffer(data)
-        while done < len(data):
+        while 0 < done < len(data):
             count = _write(self._ssl, view + done, len(data) - done)
             if count <= 0:
-                self.tls._raise_ssl_error(self._ssl, count)
+                return False
             done += count
             if _waiting(self._out, _POINTER) >= _SIZE // 2:
                 self._flush()
+        return done > 0
 
     def _flush(self) -> None:
         """Send the ciphertext that waits; queue what the socket does not take."""
@@ -310,6 +317,15 @@ class TLSClient(TLSTransport, tcp.Client):
         tcp.Client._connectDone(self)
         if self.connected and not self.disconnecting:
             self._handshake()
+
+    def _hang_up(self, error: Exception) -> None:
+        """The upstream is not who it should be: it is owed nothing, and whoever waits is told at once."""
+        self.stopReading()
+        self.reactor.callLater(0, self._drop, error)
+
+    def _drop(self, error: Exception) -> None:
+        if self.connected:
+            self.connectionLost(Failure(error))
 
 
 class TLSConnector(tcp.Connector):

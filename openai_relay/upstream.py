@@ -20,13 +20,12 @@ from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.error import ConnectError, DNSLookupError, UserError
+from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError, UserError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.web.iweb import IAgent, IResponse
 
 from openai_relay.core.errors import (
     RelayError,
-    UpstreamClosed,
     UpstreamConnectTimeout,
     UpstreamError,
     UpstreamUnreachable,
@@ -198,12 +197,13 @@ def _explain(error: Exception) -> UpstreamError | None:
     detail = f"{type(error).__name__}: {error}"
     if isinstance(error, (DeferredTimeout, ConnectTimeout)):
         return UpstreamConnectTimeout(detail)
-    if isinstance(error, (VerificationError, CertificateError, SSL.Error)):
+    if isinstance(error, (VerificationError, CertificateError)) or _is_about_certificate(error):
         return UpstreamUntrusted(detail)
-    if isinstance(error, (ConnectError, DNSLookupError, UserError)):
+    if isinstance(error, (ConnectError, ConnectionClosed, DNSLookupError, UserError, SSL.Error, OSError)):
         return UpstreamUnreachable(detail)
-    if isinstance(error, OSError):
-        return UpstreamUnreachable(detail)
-    if isinstance(error, ConnectionError):
-        return UpstreamClosed(detail)
     return None
+
+
+def _is_about_certificate(error: Exception) -> bool:
+    """Whether it was the certificate that OpenSSL did not like, and not for instance that nobody spoke TLS."""
+    return isinstance(error, SSL.Error) and "certificate" in str(error)

@@ -262,6 +262,28 @@ def for_client(fields: Iterable[Pair], relay_request_id: bytes, own: Sequence[Pa
     return crossing
 
 
+def trailers_for_upstream(trailers: Iterable[Pair], policy: UpstreamFields) -> list[Pair]:
+    """
+    The trailer fields of a request as the upstream gets them.
+
+    What would be removed or replaced in the head is taken off: a recipient may
+    merge trailers into it (RFC 9110 §6.5.1).
+    """
+    return [pair for pair in trailers if _passes(pair[0].lower(), policy.actions)]
+
+
+def trailers_for_client(trailers: Iterable[Pair]) -> list[Pair]:
+    """The trailer fields of the upstream's answer as the client gets them; see ``trailers_for_upstream``."""
+    return [pair for pair in trailers if pair[0].lower() not in _RESPONSE_ACTIONS]
+
+
+def _passes(name: bytes, actions: Mapping[bytes, int]) -> bool:
+    action = actions.get(name)
+    if action is None:
+        action = _unlisted(name, actions)
+    return action == _PASS and name not in _PROTECTED
+
+
 def _unlisted(name: bytes, actions: Mapping[bytes, int]) -> int:
     """
     What becomes of a request's name that is in no table.

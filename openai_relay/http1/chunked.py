@@ -109,9 +109,11 @@ class ChunkDecoder:
         return line.end()
 
     def _trailers(self, block: bytes, at: int) -> int | None:
-        end = at + 2 if block.startswith(b"\r\n", at) else block.find(b"\r\n\r\n", at) + 4
-        if end < at + 2:
-            end = 0  # not there yet
+        if block.startswith(b"\r\n", at):
+            end = at + 2
+        else:
+            found = block.find(b"\r\n\r\n", at)
+            end = found + 4 if found >= 0 else 0  # 0: not there yet
         if (end or len(block)) - at > _MAX_TRAILERS:
             raise ValueError("the trailer section is too long")
         if not end:

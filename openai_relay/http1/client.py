@@ -8,10 +8,10 @@ both directions; bytes that answer nothing are seen by nobody.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IConsumer, IHandshakeListener
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -21,7 +21,9 @@ from zope.interface import implementer
 from openai_relay.core.errors import UpstreamClosed, UpstreamError, UpstreamMalformed, UpstreamTimeout
 from openai_relay.http1.chunked import ChunkDecoder, encode_chunk, encode_end
 from openai_relay.http1.fields import Pair
+from openai_relay.http1.gate import Gate
 from openai_relay.http1.message import CHUNKED, UNTIL_CLOSE, ResponseHead, parse_response, write_fields
+from openai_relay.http1.patience import ClientLimits
 from openai_relay.http1.response import Response
 from openai_relay.http1.sweep import Wait
 
@@ -35,20 +37,15 @@ class StaleConnection(UpstreamClosed):
     """A kept connection was closed before it gave one byte of an answer: a safe request may go out anew."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientLimits:
-    """How long the upstream may keep us waiting; seconds."""
-
-    connect_timeout: float = 10.0
-    first_byte_timeout: float = 600.0
-    idle_timeout: float = 600.0
-    keepalive_timeout: float = 50.0
-    max_idle: int = 1_024
-
-
 @implementer(IConsumer, IHandshakeListener)
 class ClientConnection(Protocol):
-    """One connection to the upstream; made by `pool.Pool`."""
+    """
+    One connection to the upstream; made by `pool.Pool`.
+
+    :ivar lost: closed, or being reset: nothing can be asked on it any more.
+    :ivar used: an exchange has been completed on it.
+    :ivar response: the answer that is under way.
+    """
 
     transport: Any
 
@@ -57,9 +54,10 @@ class ClientConnection(Protocol):
         self._on_free = on_free
         self._wait = Wait()
         self.lost = False
-        self.used = False  # an exchange has been completed on it
+        self.used = False
+        self._bytes = 0  # either way, in all exchanges: progress
         #: Fires when requests can be sent: at once on plain TCP, after the handshake on TLS.
-        self.ready: Deferred[None] = Deferred(lambda _: self.transport.abortConnection())
+        self.ready: Deferred[None] = Deferred(lambda _: self._abort())
         self._reset()
 
     def _reset(self) -> None:
@@ -69,21 +67,19 @@ class ClientConnection(Protocol):
         self._interim: Callable[[int, bytes, list[Pair]], None] | None = None
         self._interims = 0
         self._buffer = b""
-        self._response: Response | None = None
+        self.response: Response | None = None
         self._sink: Any = None  # who takes the body
         self._keep = False
         self._decoder: ChunkDecoder | None = None
         self._left = 0
         self._body_framing = 0
-        self._complete = False  # the answer is
+        self._cut: Failure | None = None  # the connection was lost before anybody took the body
         # the request's side
         self._outgoing: bytes = b""  # a head, until the first block takes it along
         self._producer: Any = None  # the request's body, while it is being sent
         self._sent_chunked = False
-        self._gated = False  # the transport paces the request's body
-        self._blocked = False  # the upstream does not read
+        self._gate: Gate | None = None  # the transport paces the request's body
         self._paused = False  # we do not read
-        self._bytes = 0  # either way: progress
 
     def connectionMade(self) -> None:
         """On plain TCP requests can be sent now."""
@@ -93,6 +89,12 @@ class ClientConnection(Protocol):
     def handshakeCompleted(self) -> None:
         """TLS stands, and the upstream is who it should be."""
         self.ready.callback(None)
+
+    def handshakeRefused(self, error: Exception) -> None:
+        """The upstream is not who it should be, or does not speak TLS: it gets nothing but the alert."""
+        self._abort()
+        if not self.ready.called:
+            self.ready.errback(error)
 
     # The request.
 
@@ -124,8 +126,8 @@ class ClientConnection(Protocol):
             whole = body.startProducing(self)
             if not whole.called:
                 # More is to come: from here on the upstream paces it.
-                self._gated = True
-                self.transport.registerProducer(_Gate(self, body), True)
+                self._gate = Gate(body)
+                self.transport.registerProducer(self._gate, True)
             whole.addCallbacks(self._body_sent, self._body_broke, callbackArgs=(body,))
         self._send_head()
         return waiting
@@ -154,23 +156,18 @@ class ClientConnection(Protocol):
         if self._outgoing or end:
             end, self._outgoing = self._outgoing + end, b""
             self.transport.write(end)
-        if self._complete:
-            self._over()
 
     def _body_broke(self, reason: Failure) -> None:
         """The request's body broke off: the upstream must not take it for complete."""
         if self._producer is None or self.lost:
             return
         self._stop_sending()
-        waiting, self._waiting = self._waiting, None
-        self.abandon()
-        if waiting is not None:
-            waiting.errback(reason)
+        self._fail(reason.value)
 
     def _stop_sending(self) -> None:
         self._producer = None
-        if self._gated:
-            self._gated = self._blocked = False
+        if self._gate is not None:
+            self._gate = None
             self.transport.unregisterProducer()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
@@ -199,13 +196,12 @@ class ClientConnection(Protocol):
                     self._end(decoder.rest)
             else:
                 self._counted(sink, data)
-        elif not self._busy or self._complete:
+        elif not self._busy:
             # Nothing was asked, or it has been answered: whatever this is, nobody shall ever see it.
-            self._keep = False
             self.abandon()
         else:
             self._buffer += data
-            if self._response is None:
+            if self.response is None:
                 self._read_head()
 
     def _counted(self, sink: Any, data: bytes) -> None:
@@ -224,7 +220,7 @@ class ClientConnection(Protocol):
         self._end(rest)
 
     def _read_head(self) -> None:
-        while self._response is None and not self.lost:
+        while not self.lost:
             end = self._buffer.find(b"\r\n\r\n") + 4
             if end < 4 or end > MAX_HEAD:
                 if len(self._buffer) > MAX_HEAD or end > MAX_HEAD:
@@ -238,11 +234,11 @@ class ClientConnection(Protocol):
             except UpstreamError as error:
                 self._fail(error)
                 return
-            if parsed.status < 200:
-                if not self._interim_head(parsed):
-                    return
-                continue
-            self._answer(parsed)
+            if parsed.status >= 200:
+                self._answer(parsed)
+                return
+            if not self._interim_head(parsed):
+                return
 
     def _interim_head(self, head: ResponseHead) -> bool:
         self._interims += 1
@@ -260,35 +256,36 @@ class ClientConnection(Protocol):
             self._decoder = ChunkDecoder()
         elif framing >= 0:
             self._left = framing
-        response = self._response = Response(self, head)
+        response = self.response = Response(self, head)
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.callback(response)
-        if self._sink is None and not self.lost and self._busy:
+        if self._sink is None and self.response is response:  # not over, and the connection serving another, already
             self.pause()  # until somebody takes the body
 
-    def deliver(self, sink: Any) -> None:
+    def deliver(self, response: Response, sink: Any) -> None:
         """Give the body to ``sink``, for `Response.deliverBody`."""
-        response = self._response
-        if self.lost or response is None:
+        if self.response is not response:
             sink.connectionLost(Failure(UpstreamClosed("closed before its body was asked for")))
             return
         self._sink = sink
+        self.resume()  # before the sink sees anything: it may pause at once
         early, self._buffer = self._buffer, b""
         if early or self._body_framing == 0:
             self._bytes -= len(early)
             self.dataReceived(early)
-        if self._paused and self._sink is not None:
-            self.resume()
+        if self._cut is not None and self._sink is not None:
+            self._break_off(self._cut)
 
     def _end(self, rest: bytes) -> None:
         """The answer is complete."""
-        self._complete = True
         sink, self._sink = self._sink, None
-        response = self._response
+        response = self.response
+        if sink is None or response is None:
+            return  # who took its last block aborted it
         if rest:
             self._keep = False
-        if response is not None and self._decoder is not None:
+        if self._decoder is not None:
             response.trailers = self._decoder.trailers
         if self._producer is not None:
             # It answered without waiting for the whole request: what is left of that goes nowhere.
@@ -301,19 +298,22 @@ class ClientConnection(Protocol):
 
     def _over(self) -> None:
         """Both directions are done: keep the connection or close it."""
-        keep = self._keep and not self.lost
         self._busy = False
-        self._interim = None
-        if keep:
-            if self._paused:
-                self.resume()
+        self._interim = self.response = None
+        if self._keep and not self.lost:
+            self.resume()
             self.used = True
             self._on_free(self)
-        elif not self.lost:
+        else:
+            self._abort()
+
+    def _abort(self) -> None:
+        if not self.lost:
+            self.lost = True  # before the transport says so, a turn later
             self.transport.abortConnection()
 
-    def _fail(self, error: UpstreamError) -> None:
-        """The upstream failed: tell whoever waits, and never use the connection again."""
+    def _fail(self, error: BaseException) -> None:
+        """The exchange failed: tell whoever waits, and never use the connection again."""
         waiting, self._waiting = self._waiting, None
         sink, self._sink = self._sink, None
         self.abandon()
@@ -331,27 +331,33 @@ class ClientConnection(Protocol):
             self._stop_sending()
             producer.stopProducing()
         self._busy = False
-        self._response = None
-        if not self.lost:
-            self.transport.abortConnection()
+        self.response = None
+        self._abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The upstream closed, or we did."""
         self.lost = True
+        self._gate = None  # the transport has let go of it
         self._on_free(self)
         if not self.ready.called:
             self.ready.errback(reason)
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.stopProducing()
-        sink, self._sink = self._sink, None
         waiting, self._waiting = self._waiting, None
-        if sink is not None:
-            clean = self._body_framing == UNTIL_CLOSE and reason.check(type(connectionDone.value))
-            sink.connectionLost(_DONE if clean else Failure(UpstreamClosed(reason.getErrorMessage())))
+        if self._sink is not None:
+            self._break_off(reason)
+        elif self.response is not None:
+            self._cut = reason
         elif waiting is not None and not waiting.called:
             stale = self.used and not self._bytes_received
             waiting.errback((StaleConnection if stale else UpstreamClosed)(reason.getErrorMessage()))
+
+    def _break_off(self, reason: Failure) -> None:
+        """The connection was lost in the body, which may be how that ends."""
+        sink, self._sink, self.response = self._sink, None, None
+        clean = self._body_framing == UNTIL_CLOSE and reason.check(ConnectionDone)
+        sink.connectionLost(_DONE if clean else Failure(UpstreamClosed(reason.getErrorMessage())))
 
     @property
     def _bytes_received(self) -> bool:
@@ -375,37 +381,21 @@ class ClientConnection(Protocol):
     def sweep(self, now: float) -> None:
         """Has the upstream kept us waiting too long, or left while nobody was reading?"""
         limits = self._limits
+        if self.lost:
+            return
         if not self._busy:
             if self._wait.lasts(("idle", self._bytes), now) >= limits.keepalive_timeout:
-                self.transport.abortConnection()
+                self._abort()
             return
-        if self._response is not None:
+        if self.response is not None:
             phase, limit = "body", limits.idle_timeout
             waits_for_us = self._paused
         else:
             phase, limit = "head", limits.first_byte_timeout
-            waits_for_us = self._producer is not None and not self._blocked
+            waits_for_us = self._gate is not None and not self._gate.blocked
         mark = now if waits_for_us else (phase, self._bytes)
         if self._wait.lasts(mark, now) >= limit:
             self._fail(UpstreamTimeout(f"silent for {limit:g} s ({phase})"))
 
 
-class _Gate:
-    """Remembers that the upstream does not read, between the transport and the request's body."""
-
-    __slots__ = ("_body", "_connection")
-
-    def __init__(self, connection: ClientConnection, body: Any) -> None:
-        self._connection = connection
-        self._body = body
-
-    def pauseProducing(self) -> None:
-        self._connection._blocked = True
-        self._body.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        self._connection._blocked = False
-        self._body.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """The transport is lost; the connection stops the body itself."""
+__all__ = ["ClientConnection", "ClientLimits", "StaleConnection"]

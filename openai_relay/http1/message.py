@@ -28,9 +28,28 @@ _FIELDS: Final = rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n"
 _REQUEST: Final = re.compile(_TOKEN + rb" [\x21-\x7e]+ HTTP/1\.[01]\r\n" + _FIELDS)
 _RESPONSE: Final = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?\r\n" + _FIELDS)
 _TRAILERS: Final = re.compile(_FIELDS)
-#: Never forwarded in a trailer section: they frame, route or authenticate (RFC 9110 §6.5.1).
+#: Never forwarded in a trailer section: they frame, route, authenticate or say how to read the body (RFC 9110 §6.5.1).
 _NOT_IN_TRAILERS: Final = frozenset(
-    {b"content-length", b"transfer-encoding", b"host", b"connection", b"authorization", b"trailer", b"te", b"upgrade"}
+    {
+        b"authorization",
+        b"connection",
+        b"content-encoding",
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"cookie",
+        b"expect",
+        b"host",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"set-cookie",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
 )
 _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
@@ -85,9 +104,13 @@ class _Lines:
         self.fields.append((name, value.rstrip(b" \t")))
 
 
-def looks_broken(start: bytes) -> bool:
-    """Whether the beginning of a head can no longer become a good one: no need to wait for its end."""
-    return _BROKEN.search(start) is not None
+def looks_broken(start: bytes, looked: int = 0) -> bool:
+    """
+    Whether the beginning of a head can no longer become a good one: no need to wait for its end.
+
+    :param looked: so much of it was looked at before, and found good.
+    """
+    return _BROKEN.search(start, max(looked - 1, 0)) is not None
 
 
 def parse_request(head: bytes) -> RequestHead:

@@ -17,8 +17,10 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from openai_relay.http1.client import ClientConnection, ClientLimits
+from openai_relay.core.errors import UpstreamClosed
+from openai_relay.http1.client import ClientConnection
 from openai_relay.http1.fields import FieldLines, pairs_of
+from openai_relay.http1.patience import ClientLimits
 from openai_relay.http1.sweep import Sweep
 
 
@@ -63,7 +65,11 @@ class Pool(Factory):
 
     def take(self) -> ClientConnection | None:
         """The idle connection that was used last, if there is one."""
-        return self._idle.popitem()[0] if self._idle else None
+        while self._idle:
+            connection = self._idle.popitem()[0]
+            if not connection.lost:
+                return connection
+        return None
 
     def connect(self) -> Deferred[ClientConnection]:
         """
@@ -78,8 +84,13 @@ class Pool(Factory):
         connection: ClientConnection = await self._connect(self)
         # Endpoints put a wrapper between; nothing shall stand in the way of each block.
         connection.transport.protocol = connection
-        self._all.add(connection)
+        if not connection.lost:
+            self._all.add(connection)
+        if self._closed:
+            connection.abandon()
         await connection.ready
+        if connection.lost:
+            raise UpstreamClosed("closed before anything could be asked")
         self._sweep.add(connection)
         return connection
 
@@ -90,14 +101,14 @@ class Pool(Factory):
             self._idle.pop(connection, None)
             self._look_if_empty()
         elif self._closed or len(self._idle) >= self._limits.max_idle:
-            connection.transport.abortConnection()
+            connection.abandon()
         else:
             self._idle[connection] = None
 
     def close_idle(self) -> None:
         """Close the connections that wait for a request."""
         for connection in list(self._idle):
-            connection.transport.abortConnection()
+            connection.abandon()
 
     def close(self) -> Deferred[None]:
         """Reset every connection; fires when there is none."""
@@ -105,7 +116,7 @@ class Pool(Factory):
         if self._emptied is None:
             self._emptied = Deferred()
         for connection in list(self._all):
-            connection.transport.abortConnection()
+            connection.transport.abortConnection()  # what runs on it is told when it is lost
         self._look_if_empty()
         return self._emptied
 

@@ -22,7 +22,7 @@ from openai_relay.http1.fields import Pair
 from openai_relay.http1.message import CHUNKED, RequestHead, write_fields
 
 if TYPE_CHECKING:
-    from openai_relay.http1.server import ServerConnection
+    from openai_relay.http1.server_connection import ServerConnection
 
 #: Bytes of a body that are held for who has not asked for it yet.
 _HELD: Final = 65_536
@@ -68,7 +68,6 @@ class Request:
         self._ended = head.framing == 0 and fault is None
         self._failed: RelayError | None = None
         self._wanted = fault is None  # somebody may still ask for the body
-        self._blocked = False  # the client does not read
         self._producer: Any = None
 
     # The body, upwards.
@@ -231,14 +230,15 @@ class Request:
             return
         assert streaming and self._producer is None
         self._producer = producer
-        self.connection.transport.registerProducer(_Gate(self, producer), True)
+        gate = self.connection.gate
+        gate.producer = producer
+        if gate.blocked:
+            producer.pauseProducing()
 
     def unregisterProducer(self) -> None:
         """Its producer is done."""
         if self._producer is not None:
-            self._producer = None
-            self._blocked = False
-            self.connection.transport.unregisterProducer()
+            self._producer = self.connection.gate.producer = None
 
     # What the connection tells.
 
@@ -249,8 +249,9 @@ class Request:
         gone, self.on_gone = self.on_gone, None
         whole = self._whole
         self.finished = True
-        self._producer = self._consumer = self._whole = None
+        self._consumer = self._whole = None
         self._held = []
+        self.unregisterProducer()
         error = error or ClientGone()
         if gone is not None:
             gone(error)
@@ -266,29 +267,5 @@ class Request:
     @property
     def waits_for_client(self) -> bool:
         """Whether it is the client that keeps this exchange from going on."""
-        return self._blocked or (self.receiving and self._consumer is not None and not self.connection.paused)
-
-    def progress(self, received: int) -> tuple[object, ...]:
-        """Something that changes whenever the exchange goes on."""
-        return (id(self), received, self.bytes_out, self._blocked)
-
-
-class _Gate:
-    """Remembers that the client does not read, between the transport and the producer it pauses."""
-
-    __slots__ = ("_producer", "_request")
-
-    def __init__(self, request: Request, producer: Any) -> None:
-        self._request = request
-        self._producer = producer
-
-    def pauseProducing(self) -> None:
-        self._request._blocked = True
-        self._producer.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        self._request._blocked = False
-        self._producer.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """The transport is lost; the connection tells the request itself."""
+        connection = self.connection
+        return connection.gate.blocked or (self.receiving and self._consumer is not None and not connection.paused)

@@ -54,19 +54,24 @@ class Response:
         assert not self.taken, "a body is delivered once"
         self.taken = True
         protocol.makeConnection(self)  # type: ignore[arg-type]
-        self._connection.deliver(protocol)
+        self._connection.deliver(self, protocol)
+
+    # Once the body is complete the connection may serve another: what comes late must not touch that.
 
     def pauseProducing(self) -> None:
         """Stop reading from the upstream."""
-        self._connection.pause()
+        if self._connection.response is self:
+            self._connection.pause()
 
     def resumeProducing(self) -> None:
         """Read from the upstream again."""
-        self._connection.resume()
+        if self._connection.response is self:
+            self._connection.resume()
 
     def stopProducing(self) -> None:
         """Abort: reset the upstream's connection; the body's protocol is told nothing more."""
-        self._connection.abandon()
+        if self._connection.response is self:
+            self._connection.abandon()
 
     #: What Twisted calls the same on a transport.
     loseConnection = abortConnection = stopProducing

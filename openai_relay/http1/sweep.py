@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 
 class Swept(Protocol):
@@ -22,6 +23,8 @@ class Swept(Protocol):
 
 class Sweep:
     """Asks its members once per interval; runs only while it has members."""
+
+    log = Logger()
 
     def __init__(self, clock: IReactorTime, interval: float = 0.5) -> None:
         self._clock = clock
@@ -49,7 +52,10 @@ class Sweep:
         self._call = None
         for member in list(self._members):
             if member in self._members:
-                member.sweep(self._now)
+                try:
+                    member.sweep(self._now)
+                except Exception:  # noqa: BLE001 - one connection's bug must not end the time-outs of all others
+                    self.log.failure("bug in a connection's time-outs")
         if self._members and self._call is None:
             self._call = self._clock.callLater(self._interval, self._run)
 

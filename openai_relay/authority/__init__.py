@@ -1,0 +1,1 @@
+"""The certificate authority on disk: issue, renew, revoke, list; knows no Twisted."""

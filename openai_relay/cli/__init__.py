@@ -1,0 +1,1 @@
+"""The ``openai-relay`` commands, one file per group."""

@@ -1,0 +1,123 @@
+"""``openai-relay cert``: issue, list, revoke and show certificates."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final, cast, get_args
+
+import click
+
+from openai_relay.authority.reasons import Reason
+from openai_relay.cli.directories import authority_directory, directory_option
+from openai_relay.cli.issue import issue
+from openai_relay.cli.output import day, json_option, minute, plural, print_json, printable, styled, table
+
+_COLOURS: Final = {"valid": "green", "revoked": "red", "expired": "yellow", "not-yet-valid": "yellow"}
+
+
+@click.group("cert", short_help="Issue, list, revoke and show certificates.")
+def command() -> None:
+    """Issue, list, revoke and show certificates."""
+
+
+command.add_command(issue)
+
+
+@command.command("list")
+@directory_option
+@json_option
+def list_certificates(directory: Path | None, as_json: bool) -> None:
+    """List every certificate the authority has issued."""
+    from openai_relay.authority.directory import Authority
+    from openai_relay.cli.documents import CertificateDocument, ListDocument
+
+    authority = Authority.open(authority_directory(directory))
+    now = authority.clock()
+    documents = tuple(CertificateDocument.of(each, now) for each in authority.issued())
+    if as_json:
+        print_json(ListDocument(documents))
+        return
+    if not documents:
+        click.echo("No certificate has been issued yet: `openai-relay cert issue NAME` makes one.")
+        return
+    rows = [
+        (
+            printable(each.name),
+            each.kind,
+            each.serial,
+            each.state,
+            day(each.not_after),
+            str(each.days_left) if each.state == "valid" else "-",
+        )
+        for each in documents
+    ]
+    titles, *lines = table(("NAME", "KIND", "SERIAL", "STATE", "EXPIRES", "DAYS LEFT"), rows, right=("DAYS LEFT",))
+    click.echo(styled(titles, bold=True))
+    for line, each in zip(lines, documents, strict=True):
+        # The serial, all hex, comes first and cannot hold the word.
+        before, state, after = line.partition(f"{each.serial}  {each.state}")
+        click.echo(f"{before}{each.serial}  {styled(each.state, fg=_COLOURS[each.state])}{after}" if state else line)
+
+
+@command.command("revoke")
+@click.argument("which")
+@directory_option
+@click.option(
+    "--reason",
+    type=click.Choice(get_args(Reason)),
+    default="unspecified",
+    show_default=True,
+    help="Why; it stands in the revocation list.",
+)
+@json_option
+def revoke(which: str, directory: Path | None, reason: str, as_json: bool) -> None:
+    """Revoke WHICH: a name, a serial number, a fingerprint, or the file of a certificate.
+
+    A name means every certificate of that name that has not expired. The revocation list is
+    written anew; a running relay takes it up when it is told to reload.
+    """
+    from openai_relay.authority.directory import Authority
+    from openai_relay.cli.documents import CertificateDocument, RevokedDocument
+
+    authority = Authority.open(authority_directory(directory))
+    known = {each.serial for each in authority.issued() if each.revoked_at is not None}
+    revoked = authority.revoke(which, cast(Reason, reason))
+    now = authority.clock()
+    documents = tuple(CertificateDocument.of(each, now) for each in revoked)
+    if as_json:
+        print_json(RevokedDocument(documents, authority.crl_path))
+        return
+    for each in revoked:
+        assert each.revoked_at is not None
+        when = f"was revoked already on {minute(each.revoked_at)}" if each.serial in known else "is revoked"
+        click.echo(f"{printable(each.name)} (serial {each.serial}) {when}.")
+    click.echo(
+        f"{printable(str(authority.crl_path))} says so. A running relay takes it up when it is told to reload: "
+        "kill -HUP PID, or systemctl reload openai-relay."
+    )
+
+
+@command.command("show")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@directory_option
+@json_option
+def show(file: Path, directory: Path | None, as_json: bool) -> None:
+    """Show what the certificate in FILE says, and whether it is still good."""
+    from openai_relay.cli.certificate_file import describe
+
+    document = describe(file, authority_directory(directory))
+    if as_json:
+        print_json(document)
+        return
+    lines = asdict(document) | {
+        "not_before": minute(document.not_before),
+        "not_after": f"{minute(document.not_after)} ({plural(document.days_left, 'day')} left)",
+        "names": ", ".join(document.names) or "-",
+        "issued_here": {True: "yes", False: "no", None: "no authority here to compare with"}[document.issued_here],
+        "state": styled(document.state, fg=_COLOURS[document.state]),
+    }
+    del lines["days_left"]
+    for key, value in lines.items():
+        text = str(value) if key == "state" else printable(str(value))
+        click.echo(f"{key.replace('_', ' '):<12} {text}")

@@ -1,0 +1,119 @@
+"""``openai-relay check-config``: would a relay start with this file, and for how long is what it names good?"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from openai_relay.cli.directories import configuration_file
+from openai_relay.cli.output import BAD_CONFIGURATION, json_option, minute, print_json, printable
+
+if TYPE_CHECKING:
+    from openai_relay.core.settings import Settings
+    from openai_relay.listener import Listener
+
+_DAY: Final = 86_400.0
+#: What ends sooner is worth a warning.
+_SOON: Final = 7 * _DAY
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What ``check-config --json`` prints."""
+
+    ok: bool
+    file: Path
+    messages: tuple[str, ...] = ()  #: what is wrong
+    warnings: tuple[str, ...] = ()  #: what soon will be
+
+
+@click.command("check-config", short_help="Check a configuration and all that it names.")
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@json_option
+@click.pass_context
+def command(ctx: click.Context, file: Path | None, as_json: bool) -> None:
+    """Check the configuration in FILE (default: ./relay.toml, else ./openai-relay/relay.toml).
+
+    Reads everything that it names as the relay would: keys, certificates, revocation list.
+    Nothing is started. Exits with 78 when something is wrong.
+    """
+    from openai_relay.config.problems import BadConfiguration
+    from openai_relay.config.read import load
+    from openai_relay.listener import BadCertificateFile, Listener, load_context
+
+    file = configuration_file(file)
+    summary: list[tuple[str, str]] = []
+    try:
+        settings = load(file, os.environ)
+        listener = Listener(settings, load_context(settings.listen), time.time)
+        checked = Checked(True, file, warnings=tuple(_warnings(listener, time.time())))
+        summary = _summary(settings, listener)
+    except BadConfiguration as bad:
+        checked = Checked(False, file, tuple(bad.messages))
+    except BadCertificateFile as bad_file:
+        checked = Checked(False, file, (f"{file}: {bad_file}",))
+    if as_json:
+        print_json(checked)
+    else:
+        if checked.ok:
+            click.echo("ok")
+        for name, value in summary:
+            click.echo(f"  {name:<12} {printable(value)}")
+        for message in (*checked.messages, *(f"Warning: {warning}" for warning in checked.warnings)):
+            click.echo(printable(message), err=True)
+    if not checked.ok:
+        ctx.exit(BAD_CONFIGURATION)
+
+
+def _summary(settings: Settings, listener: Listener) -> list[tuple[str, str]]:
+    listen, upstream, limits = settings.listen, settings.upstream, settings.limits
+    crl = "not checked" if listen.crl is None else f"{listen.crl}{_until(listener.crl_next_update)}"
+    said = [
+        f"{value:g} {meaning}"
+        for value, meaning in (
+            (limits.requests_per_minute, "requests a minute"),
+            (limits.burst, "at once"),
+            (limits.concurrent, "open at the same time"),
+        )
+        if value is not None
+    ]
+    return [
+        ("listens", f"{listen.address}, client certificates {listen.client_auth}"),
+        ("certificate", f"{listen.certificate}{_until(listener.certificate_expiry)}"),
+        ("trusts", str(listen.client_ca)),
+        ("revocations", crl),
+        ("forwards", f"{', '.join(upstream.allow_paths)} to {upstream.url}, key: {upstream.authorization}"),
+        ("limits", ", ".join(said) or "none"),
+        ("admin", settings.admin.address or "off"),
+    ]
+
+
+def _warnings(listener: Listener, now: float) -> Iterator[str]:
+    for end, what, then, do in (
+        (
+            listener.certificate_expiry,
+            "the server's certificate",
+            "clients refuse the relay",
+            "renew it, for example with `openai-relay cert issue NAME --server --renew`",
+        ),
+        (
+            listener.crl_next_update,
+            "the revocation list",
+            "the relay refuses every client",
+            "`openai-relay crl` writes a new one",
+        ),
+    ):
+        if end is not None and end - now < _SOON:
+            when = "has expired: from then on" if end < now else f"is good for {(end - now) / _DAY:.1f} more days: then"
+            yield f"{what} {when} {then}; {do}."
+
+
+def _until(end: float | None) -> str:
+    return "" if end is None else f", good until {minute(datetime.fromtimestamp(end, UTC))}"
