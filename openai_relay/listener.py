@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL, crypto
@@ -35,9 +36,13 @@ _RELEASE_BUFFERS: Final = 0x10
 
 #: What OpenSSL's verification errors mean to whoever holds the certificate.
 _REASONS: Final = {
+    2: "the chain of its authorities is not complete: the root is not one that this relay trusts",
     3: "there is no revocation list of its authority",
+    7: "its signature is not its issuer's",
+    8: "the revocation list of its authority was not signed by that authority",
     9: "it is not valid yet",
     10: "it has expired",
+    11: "the revocation list of its authority is not in force yet",
     12: "the revocation list of its authority is out of date",
     18: "it is self-signed",
     19: "its authority is not one that this relay trusts",
@@ -45,6 +50,9 @@ _REASONS: Final = {
     21: "its issuer is not one that this relay trusts, or an intermediate certificate is missing",
     23: "it has been revoked",
     26: "it is not meant for clients (extended key usage clientAuth)",
+    66: "its key is too weak",
+    67: "the key of its authority is too weak",
+    68: "the digest of a signature in its chain is too weak",
     79: "its issuer is no certificate authority",
 }
 _NAMES: Final = {
@@ -130,7 +138,7 @@ def _use_certificate(context: SSL.Context, settings: ListenSettings) -> None:
     leaf, *chain = _certificates("listen.certificate", settings.certificate)
     try:
         key = serialization.load_pem_private_key(settings.key.reveal(), password=None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise BadCertificateFile(
             "listen.key",
             None,
@@ -169,11 +177,26 @@ def _trust(context: SSL.Context, settings: ListenSettings) -> None:
             f"was issued by none of the authorities in {settings.client_ca}: nobody could connect",
         )
     for one in lists:
+        of_that_name = [certificate for certificate in authorities if certificate.subject == one.issuer]
+        if of_that_name and not any(_has_signed(certificate, one) for certificate in of_that_name):
+            raise BadCertificateFile(
+                "listen.crl",
+                settings.crl,
+                f"was issued by an authority that has the name, but not the key, of one in {settings.client_ca}: "
+                "nobody could connect",
+            )
         store.add_crl(one)
     flags = crypto.X509StoreFlags.CRL_CHECK
     if subjects <= issuers:  # a list for each authority: so intermediates can be checked too
         flags |= crypto.X509StoreFlags.CRL_CHECK_ALL
     store.set_flags(flags)
+
+
+def _has_signed(authority: x509.Certificate, revocations: x509.CertificateRevocationList) -> bool:
+    try:
+        return revocations.is_signature_valid(authority.public_key())  # type: ignore[arg-type]
+    except (TypeError, ValueError, UnsupportedAlgorithm):  # a key of a kind that signs nothing, or not in this way
+        return False
 
 
 def _revocation_lists(path: Path) -> list[x509.CertificateRevocationList]:
@@ -255,7 +278,10 @@ class Listener:
             if client.not_after <= self._wall():
                 raise CertificateExpired()
             return client
-        raise client if client is not None else Unauthenticated()
+        if client is None:
+            raise Unauthenticated()
+        # Kept as long as the connection: it must not collect the frames of every request that it ends.
+        raise client.with_traceback(None)
 
     def why_refused(self, connection: SSL.Connection) -> str:
         """What OpenSSL found wrong with the certificate on this connection, in words."""

@@ -199,7 +199,7 @@ class RelayService(MultiService):
     def _open_clients_port(self, address: str, backlog: int) -> str:
         scheme, _, name = address.partition(":")
         if scheme == "systemd":
-            descriptor = passed_socket(name, os.environ, current_pid())
+            descriptor = passed_socket(self._reactor, name)
             port = TLSPort.adopt(descriptor, self._factory, self._listener.context, self._reactor)
         else:
             host, number = _split(address)

@@ -1,8 +1,8 @@
 """
 Talk with systemd: readiness, watchdog, and the sockets that it opened for us.
 
-The protocols are sd_notify(3) and sd_listen_fds(3): one datagram each way, and
-three environment variables.
+The protocols are sd_notify(3), datagrams of assignments, and sd_listen_fds(3),
+of which Twisted does the reading.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-
-#: The first descriptor that systemd hands over (SD_LISTEN_FDS_START).
-_FIRST: Final = 3
 
 
 class Notifier:
@@ -72,22 +70,23 @@ def _watchdog_seconds(environment: Mapping[str, str], pid: int) -> float:
     return int(microseconds) / 1_000_000 if microseconds.isdecimal() else 0.0
 
 
-def passed_socket(name: str, environment: Mapping[str, str], pid: int) -> int:
+def passed_socket(reactor: Any, name: str) -> int:
     """
     The descriptor of the listening socket that systemd passed under this name.
 
-    :raises LookupError: there is none; the message says what there is, and what to do.
+    Asked of Twisted, which takes systemd's variables out of the environment when its endpoints are imported.
+
+    :raises LookupError: there is none; the message says what to do.
     """
-    count = environment.get("LISTEN_FDS", "")
-    if not count.isdecimal() or environment.get("LISTEN_PID") != str(pid):
+    try:
+        endpoint = serverFromString(reactor, f"systemd:domain=INET6:name={quoteStringArgument(name)}")
+    except (KeyError, ValueError):
         raise LookupError(
-            "systemd passed no socket to this process: start the socket unit "
-            f"(FileDescriptorName={name}), not the relay by hand"
-        )
-    names = environment.get("LISTEN_FDNAMES", "").split(":")
-    if name in names[: int(count)]:
-        return _FIRST + names.index(name)
-    raise LookupError(f"systemd passed no socket named {name!r} but {names}: set FileDescriptorName={name}")
+            "systemd passed no socket of this name: "
+            f"start the socket unit, in which FileDescriptorName={name} must stand"
+        ) from None
+    descriptor = cast("AdoptedStreamServerEndpoint", endpoint).fileno
+    return int(descriptor)
 
 
 def current_pid() -> int:

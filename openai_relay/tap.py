@@ -13,7 +13,14 @@ from typing import Any, Final, NoReturn, Self
 
 from twisted.application.app import ServerOptions
 from twisted.application.service import IService
-from twisted.logger import FilteringLogObserver, ILogObserver, LogLevel, LogLevelFilterPredicate, textFileLogObserver
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogObserver,
+    Logger,
+    LogLevel,
+    LogLevelFilterPredicate,
+    textFileLogObserver,
+)
 from twisted.python import usage
 
 from openai_relay.config.problems import BadConfiguration, Problem, shown
@@ -146,9 +153,20 @@ def standard_error() -> ILogObserver:
     return FilteringLogObserver(textFileLogObserver(sys.stderr), [levels])
 
 
-def _end_well(reactor: Any) -> None:
-    """SIGTERM is how a service is stopped: having drained, it exits with 0, where twistd would die of the signal."""
+def _take_signals(reactor: Any) -> None:
+    """
+    SIGTERM is how a service is stopped: having drained, it exits with 0, where twistd would die of the signal.
+
+    SIGHUP would end it without a word; there is nothing yet that it could reload.
+    """
+    log = Logger()
     signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(reactor.stop))
+    signal.signal(
+        signal.SIGHUP,
+        lambda *_: reactor.callFromThread(
+            log.warn, "SIGHUP: files and configuration are read at the start only; restart to have changes count"
+        ),
+    )
 
 
 def makeService(options: Options) -> IService:
@@ -157,7 +175,7 @@ def makeService(options: Options) -> IService:
 
     from openai_relay.service import CannotServe, relay_service
 
-    reactor.callWhenRunning(_end_well, reactor)
+    reactor.callWhenRunning(_take_signals, reactor)
     try:
         return relay_service(reactor, options.settings)
     except CannotServe as error:  # what a file holds that the settings name

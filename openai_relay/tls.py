@@ -74,6 +74,7 @@ class TLSTransport(_TCPConnection):
     #: The pyOpenSSL connection: certificates, protocol version, verification result.
     tls: SSL.Connection
     handshaken = False
+    reactor: Any
     _authenticate: Authenticate | None = None
     _refused: BaseException | None = None  # the handshake failed; waiting for the peer to hang up
     _early: list[bytes]  # written before the handshake was done

@@ -12,6 +12,7 @@ can live on another machine.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -78,10 +79,14 @@ class Authority:
 
     @classmethod
     def create(
-        cls, directory: Path, name: str = "openai-relay CA", days: int = AUTHORITY_DAYS, clock: Clock = utc_now
+        cls, directory: Path, name: str | None = None, days: int = AUTHORITY_DAYS, clock: Clock = utc_now
     ) -> Authority:
-        """A new authority, with an empty revocation list; nothing is overwritten."""
-        name = names.client_name(name)
+        """
+        A new authority, with an empty revocation list; nothing is overwritten.
+
+        :param name: ``None``: one that no other authority has, so that their lists cannot be taken for each other
+        """
+        name = f"openai-relay CA {secrets.token_hex(4)}" if name is None else names.client_name(name)
         _check_days(days)
         files.make_directory(directory)
         with files.locked(directory / ".lock"):

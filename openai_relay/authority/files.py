@@ -2,7 +2,7 @@
 How the authority's files come to be: whole or not at all, one command at a time.
 
 A file is written beside its target, flushed to the disk and then moved into
-place, so a reader (the relay that reloads) never sees half of one, and a full
+place, so a reader (the relay that starts) never sees half of one, and a full
 disk or a power cut leaves the old one.
 """
 

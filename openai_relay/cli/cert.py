@@ -11,7 +11,7 @@ import click
 from openai_relay.authority.reasons import Reason
 from openai_relay.cli.directories import authority_directory, directory_option
 from openai_relay.cli.issue import issue
-from openai_relay.cli.output import day, json_option, minute, plural, print_json, printable, styled, table
+from openai_relay.cli.output import RESTART, day, json_option, minute, plural, print_json, printable, styled, table
 
 _COLOURS: Final = {"valid": "green", "revoked": "red", "expired": "yellow", "not-yet-valid": "yellow"}
 
@@ -75,7 +75,7 @@ def revoke(which: str, directory: Path | None, reason: str, as_json: bool) -> No
     """Revoke WHICH: a name, a serial number, a fingerprint, or the file of a certificate.
 
     A name means every certificate of that name that has not expired. The revocation list is
-    written anew; a running relay takes it up when it is told to reload.
+    written anew; a running relay takes it up when it is restarted.
     """
     from openai_relay.authority.directory import Authority
     from openai_relay.cli.documents import CertificateDocument, RevokedDocument
@@ -92,10 +92,7 @@ def revoke(which: str, directory: Path | None, reason: str, as_json: bool) -> No
         assert each.revoked_at is not None
         when = f"was revoked already on {minute(each.revoked_at)}" if each.serial in known else "is revoked"
         click.echo(f"{printable(each.name)} (serial {each.serial}) {when}.")
-    click.echo(
-        f"{printable(str(authority.crl_path))} says so. A running relay takes it up when it is told to reload: "
-        "kill -HUP PID, or systemctl reload openai-relay."
-    )
+    click.echo(f"{printable(str(authority.crl_path))} says so. {RESTART}")
 
 
 @command.command("show")

@@ -101,13 +101,13 @@ def _warnings(listener: Listener, now: float) -> Iterator[str]:
             listener.certificate_expiry,
             "the server's certificate",
             "clients refuse the relay",
-            "renew it, for example with `openai-relay cert issue NAME --server --renew`",
+            "renew it, for example with `openai-relay cert issue NAME --server --renew`, and restart",
         ),
         (
             listener.crl_next_update,
             "the revocation list",
             "the relay refuses every client",
-            "`openai-relay crl` writes a new one",
+            "`openai-relay crl` writes a new one, which counts after a restart",
         ),
     ):
         if end is not None and end - now < _SOON:

@@ -18,8 +18,8 @@ from openai_relay.cli.output import json_option, minute, plural, print_json, pri
 def command(directory: Path | None, days: int | None, show_only: bool, as_json: bool) -> None:
     """Write the revocation list anew.
 
-    A relay refuses everybody once its list is out of date, so this belongs in a weekly timer;
-    issuing and revoking do it too.
+    A relay refuses everybody once its list is out of date, so this belongs in a weekly timer
+    that restarts the relay as well. Issuing and revoking write a new list too.
     """
     from openai_relay.authority.directory import CRL_DAYS, Authority
     from openai_relay.cli.documents import CrlDocument

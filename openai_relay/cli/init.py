@@ -41,7 +41,7 @@ class Made:
     help="What clients call the relay, a host name or an address; more than once if need be."
     f"  [default: {', '.join(SERVER_NAMES)}]",
 )
-@click.option("--name", default="openai-relay CA", show_default=True, help="The authority's name.")
+@click.option("--name", help="The authority's name.  [default: openai-relay CA, and a random number]")
 @click.option(
     "--days",
     type=click.IntRange(1, 36_500),
@@ -58,7 +58,7 @@ class Made:
 )
 @json_option
 def command(
-    directory: Path, server_names: tuple[str, ...], name: str, days: int, server_days: int, as_json: bool
+    directory: Path, server_names: tuple[str, ...], name: str | None, days: int, server_days: int, as_json: bool
 ) -> None:
     """Set up a relay in DIR (default: ./openai-relay).
 

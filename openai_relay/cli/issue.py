@@ -9,7 +9,7 @@ import click
 
 from openai_relay.cli import snippets
 from openai_relay.cli.directories import authority_directory, directory_option, relay_url
-from openai_relay.cli.output import day, heading, json_option, plural, print_json, printable
+from openai_relay.cli.output import RESTART, day, heading, json_option, plural, print_json, printable
 
 if TYPE_CHECKING:
     from openai_relay.authority.directory import Credential
@@ -94,9 +94,7 @@ def issue(
         return
     _explain(made, days)
     if access is None:
-        click.echo(
-            "\nThe relay takes it up when it is told to reload: kill -HUP PID, or systemctl reload openai-relay."
-        )
+        click.echo(f"\n{RESTART}")
     else:
         _print_lines(access)
 

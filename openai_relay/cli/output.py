@@ -16,6 +16,13 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 BAD_CONFIGURATION: Final = 78  #: EX_CONFIG of sysexits.h; the systemd unit does not restart on it
 
 
+#: What to do about a relay that runs while its files change.
+RESTART: Final = (
+    "A running relay takes it up when it is restarted, which lets running exchanges finish: "
+    "`systemctl restart openai-relay`, or end it and start it again."
+)
+
+
 class Failure(click.ClickException):
     """The command could not do what it was asked; the message says what, where and what to do."""
 

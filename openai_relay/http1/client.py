@@ -90,12 +90,6 @@ class ClientConnection(Protocol):
         """TLS stands, and the upstream is who it should be."""
         self.ready.callback(None)
 
-    def handshakeRefused(self, error: Exception) -> None:
-        """The upstream is not who it should be, or does not speak TLS: it gets nothing but the alert."""
-        self._abort()
-        if not self.ready.called:
-            self.ready.errback(error)
-
     # The request.
 
     def request(
@@ -162,7 +156,7 @@ class ClientConnection(Protocol):
         if self._producer is None or self.lost:
             return
         self._stop_sending()
-        self._fail(reason.value)
+        self._fail(reason)
 
     def _stop_sending(self) -> None:
         self._producer = None
@@ -312,7 +306,7 @@ class ClientConnection(Protocol):
             self.lost = True  # before the transport says so, a turn later
             self.transport.abortConnection()
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: UpstreamError | Failure) -> None:
         """The exchange failed: tell whoever waits, and never use the connection again."""
         waiting, self._waiting = self._waiting, None
         sink, self._sink = self._sink, None
@@ -320,7 +314,7 @@ class ClientConnection(Protocol):
         if waiting is not None:
             waiting.errback(error)
         elif sink is not None:
-            sink.connectionLost(Failure(error))
+            sink.connectionLost(error if isinstance(error, Failure) else Failure(error))
 
     def abandon(self) -> None:
         """Reset the connection; nobody is told."""

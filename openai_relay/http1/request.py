@@ -84,20 +84,24 @@ class Request:
         self._conclude()
         return whole
 
+    # Once the answer is complete the connection may serve another: what comes late must not touch that.
+
     def pauseProducing(self) -> None:
         """Stop reading from the client."""
-        self.connection.pause()
+        if not self.finished:
+            self.connection.pause()
 
     def resumeProducing(self) -> None:
         """Read from the client again."""
-        self.connection.resume()
+        if not self.finished:
+            self.connection.resume()
 
     def stopProducing(self) -> None:
         """Nobody wants the rest of the body: what still comes is dropped when the answer is complete."""
         self._consumer = self._whole = None
         self._wanted = False
         self._held = []
-        self.connection.resume()
+        self.resumeProducing()
 
     def body_received(self, payload: bytes) -> None:
         """A block of the body, for the connection to call."""

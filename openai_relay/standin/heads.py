@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Final
 
-from twisted.web.http import RESPONSES, datetimeToString
+from twisted.web.http import datetimeToString
 
 Pair = tuple[bytes, bytes]
 
@@ -16,6 +17,9 @@ _LIMITS: Final[list[Pair]] = [
     (b"x-ratelimit-reset-requests", b"6ms"),
     (b"x-ratelimit-reset-tokens", b"1m0.5s"),
 ]
+
+
+_REASONS: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
 
 class Heads:
@@ -51,4 +55,4 @@ class Heads:
 
 def reason_of(status: int) -> bytes:
     """The usual reason phrase."""
-    return RESPONSES.get(status, b"")
+    return _REASONS.get(status, b"")

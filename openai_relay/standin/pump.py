@@ -12,8 +12,10 @@ from zope.interface import implementer
 
 #: Without a pace, blocks of one turn go out together up to this length,
 GATHERED: Final = 16_384
-#: and one turn of the reactor sends no more than this.
-PER_TURN: Final = 262_144
+#: one turn of the reactor sends no more than this,
+PER_TURN: Final = 1 << 20
+#: and the next one comes so much later: epoll counts in milliseconds, and a fake clock must not stand still for ever.
+NEXT_TURN: Final = 0.001
 #: A stream that is later than this (in seconds) does not catch up.
 LATEST: Final = 1.0
 
@@ -100,6 +102,7 @@ class Pump:
                 return False
             self._consumer.write(gathered[0] if len(gathered) == 1 else b"".join(gathered))
             sent += length
+        self._due = self._clock.seconds() + NEXT_TURN
         return True
 
     def _end(self) -> None:

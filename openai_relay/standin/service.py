@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from OpenSSL import SSL
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
@@ -102,7 +102,7 @@ class StandIn(Service):
         super().startService()
 
     async def _stop(self) -> None:
-        await self._port.stopListening()
+        await maybeDeferred(self._port.stopListening)
         http = self._factory.http
         if not http.connections:
             return

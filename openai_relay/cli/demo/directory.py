@@ -108,7 +108,7 @@ class DemoDirectory:
             pass  # not there yet, or damaged: a demo's authority is made anew
         for name in ("ca.pem", "ca.key", "index.jsonl", "crl.pem"):
             self._remove(self.path / name)
-        return Authority.create(self.path, "openai-relay demo CA", AUTHORITY_DAYS, clock)
+        return Authority.create(self.path, f"openai-relay demo CA {secrets.token_hex(4)}", AUTHORITY_DAYS, clock)
 
     def _leaf(self, authority: Authority, stem: str, issue: Callable[[], Credential]) -> None:
         if not self._is_good(authority, stem):
