@@ -1,0 +1,391 @@
+"""What the limits promise, under any order of admissions, releases and pauses."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, rule, run_state_machine_as_test
+from twisted.trial.unittest import SynchronousTestCase
+
+from openai_relay.core.errors import RateLimited, TooManyConcurrent
+from openai_relay.core.limits import HeldLease, Lease, Limiter, Limits, TokenBucket, go_duration
+from openai_relay.core.settings import LimitSettings
+
+START = 5_000_000_000
+SECOND = 1_000_000_000
+INTERVAL = 100
+BURST = 3
+
+
+class FakeClock:
+    """A monotonic clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> int:
+        return self.now
+
+
+class TokenBucketTests(SynchronousTestCase):
+    """``TokenBucket``."""
+
+    def setUp(self) -> None:
+        self.clock = FakeClock()
+        self.bucket = TokenBucket(INTERVAL, BURST, self.clock)
+
+    @given(st.lists(st.integers(0, 10 * INTERVAL)))
+    def test_bounds_and_promises(self, pauses: list[int]) -> None:
+        """No spacing beats the limit, and no promised wait is broken."""
+        self.setUp()
+        for taken, pause in enumerate(pauses, start=1):
+            self.clock.now += pause
+            if wait := self.bucket.take():
+                self.clock.now += wait
+                self.assertEqual(self.bucket.take(), 0)
+            self.assertLessEqual(taken, BURST + (self.clock.now - START) // INTERVAL)
+
+    @given(st.lists(st.integers(0, 10 * INTERVAL)))
+    def test_the_wait_is_no_longer_than_it_must_be(self, pauses: list[int]) -> None:
+        """A nanosecond before the promised time the bucket still refuses."""
+        self.setUp()
+        for pause in pauses:
+            self.clock.now += pause
+            if wait := self.bucket.take():
+                self.clock.now += wait - 1
+                self.assertEqual(self.bucket.take(), 1)
+
+    @given(st.lists(st.tuples(st.integers(0, 3 * INTERVAL), st.integers(1, BURST))))
+    def test_the_level_is_what_can_be_taken(self, steps: list[tuple[int, int]]) -> None:
+        """The level tells exactly how many tokens can still be taken, and when all can."""
+        self.setUp()
+        for pause, tokens in steps:
+            self.clock.now += pause
+            self.bucket.take(tokens)
+            remaining, full_in = self.bucket.level()
+            for _ in range(remaining):
+                self.assertEqual(self.bucket.take(), 0)
+            self.assertGreater(self.bucket.take(), 0)
+            self.clock.now += full_in + remaining * INTERVAL
+            self.assertEqual(self.bucket.level(), (BURST, 0))
+            self.assertTrue(self.bucket.is_full())
+
+    def test_a_fresh_bucket_is_full(self) -> None:
+        """A bucket begins with its whole burst."""
+        self.assertTrue(self.bucket.is_full())
+        self.assertEqual(self.bucket.level(), (BURST, 0))
+
+    def test_what_never_fits_is_a_mistake(self) -> None:
+        """More tokens than the burst holds are refused aloud, since no wait would help."""
+        with self.assertRaisesRegex(ValueError, "4 tokens never fit a burst of 3"):
+            self.bucket.take(BURST + 1)
+
+
+class LimiterMachine(RuleBasedStateMachine):
+    """
+    A ``Limiter`` beside a model that counts tokens as fractions and open exchanges as a set.
+
+    The model admits exactly what the limits promise; whatever differs is a bug.
+    """
+
+    leases = Bundle("leases")
+    keys = st.sampled_from(["anna", "boris", "carla"])
+
+    @initialize(
+        per_minute=st.one_of(st.none(), st.integers(1, 600), st.floats(0.1, 600)),
+        burst=st.one_of(st.none(), st.integers(1, 4)),
+        concurrent=st.one_of(st.none(), st.integers(1, 4)),
+    )
+    def configure(self, per_minute: float | None, burst: int | None, concurrent: int | None) -> None:
+        """Begin with any settings."""
+        self.clock = FakeClock()
+        self.limiter = Limiter(LimitSettings(per_minute, burst, concurrent), self.clock)
+        self.concurrent = concurrent
+        self.interval: int | None = None
+        self.burst = 1
+        if per_minute is not None:
+            exact = Fraction(60 * SECOND) / Fraction(per_minute)
+            self.interval = -(-exact.numerator // exact.denominator)
+            self.burst = burst or -(-Fraction(per_minute).numerator // Fraction(per_minute).denominator)
+        self.tokens: dict[str, Fraction] = {}
+        self.open: dict[str, int] = {}
+
+    @rule(target=leases, key=keys)
+    def admit(self, key: str) -> tuple[str, HeldLease] | None:
+        """Ask for one more; the answer is the model's, and so is the wait."""
+        tokens = self.tokens.get(key, Fraction(self.burst))
+        try:
+            lease = self.limiter.admit(key)
+        except TooManyConcurrent:
+            assert self.concurrent is not None
+            assert self.open[key] == self.concurrent
+            return None
+        except RateLimited as refusal:
+            assert self.interval is not None
+            assert self.concurrent is None or self.open.get(key, 0) < self.concurrent
+            missing = (1 - tokens) * self.interval
+            assert refusal.wait_ns == -(-missing.numerator // missing.denominator) > 0
+            return None
+        assert self.concurrent is None or self.open.get(key, 0) < self.concurrent
+        self.open[key] = self.open.get(key, 0) + 1
+        if self.interval is not None:
+            assert tokens >= 1
+            self.tokens[key] = tokens - 1
+        self.check_fields(key, lease)
+        return key, lease
+
+    def check_fields(self, key: str, lease: HeldLease) -> None:
+        """The fields tell the model's numbers."""
+        fields = dict(lease.fields())
+        if self.interval is None:
+            assert not fields
+            return
+        assert fields[b"x-ratelimit-limit-requests"] == b"%d" % self.burst
+        assert fields[b"x-ratelimit-remaining-requests"] == b"%d" % (self.tokens[key].__floor__())
+
+    @rule(held=consumes(leases), times=st.integers(1, 2))
+    def release(self, held: tuple[str, HeldLease] | None, times: int) -> None:
+        """End an exchange; releasing it twice is the same as once."""
+        if held is not None:
+            key, lease = held
+            for _ in range(times):
+                lease.release()
+            self.open[key] -= 1
+
+    @rule(ns=st.one_of(st.integers(0, 200 * SECOND), st.integers(0, 1_000)))
+    def wait(self, ns: int) -> None:
+        """Let time pass."""
+        self.clock.now += ns
+        if self.interval is not None:
+            for key, tokens in self.tokens.items():
+                self.tokens[key] = min(tokens + Fraction(ns, self.interval), Fraction(self.burst))
+
+    @rule(burst=st.integers(1, 8))
+    def refill_and_drain(self, burst: int) -> None:
+        """After a pause long enough for all, every key without open exchanges is as good as new."""
+        self.wait((self.interval or 0) * self.burst)
+        key = f"newcomer {burst}"
+        if self.open.get(key, 0) == 0:
+            held = self.admit(key)
+            assert held is not None
+            self.release(held, 1)
+
+    def teardown(self) -> None:
+        """Once all is over and refilled, the table empties as others come."""
+        if not hasattr(self, "limiter"):
+            return
+        # Whatever is still open stays counted; what is not is forgotten.
+        still_open = {key for key, count in self.open.items() if count}
+        for _ in range(len(self.limiter) + 1):
+            self.wait((self.interval or 0) * self.burst)
+            self.limiter.admit("passer-by").release()
+        assert len(self.limiter) <= len(still_open) + 1
+
+
+class LimiterTests(SynchronousTestCase):
+    """``Limiter``."""
+
+    def setUp(self) -> None:
+        self.clock = FakeClock()
+
+    def limiter(
+        self, per_minute: float | None = None, burst: int | None = None, concurrent: int | None = None
+    ) -> Limiter:
+        """A limiter on the fake clock."""
+        return Limiter(LimitSettings(per_minute, burst, concurrent), self.clock)
+
+    def refusal(self, limits: Limits, key: str = "anna") -> RateLimited:
+        """What refuses the key."""
+        refusal: RateLimited = self.assertRaises(RateLimited, limits.admit, key)
+        return refusal
+
+    def test_any_course(self) -> None:
+        """In any order of admissions, releases and pauses the limits admit exactly what they promise, and forget."""
+        run_state_machine_as_test(
+            LimiterMachine, settings=settings(max_examples=200, stateful_step_count=40, deadline=None)
+        )
+
+    def test_unlimited(self) -> None:
+        """Without settings everything passes, and no field speaks of a limit."""
+        limiter = self.limiter()
+        leases = [limiter.admit("anna") for _ in range(1_000)]
+        self.assertEqual(leases[-1].fields(), [])
+
+    def test_the_burst_is_a_minutes_worth_by_default(self) -> None:
+        """Without a burst setting, a minute's requests may come at once, and at least one."""
+        for per_minute, burst in ((60, 60), (2.5, 3), (0.25, 1)):
+            limiter = self.limiter(per_minute)
+            for _ in range(burst):
+                limiter.admit("anna").release()
+            self.refusal(limiter)
+
+    def test_rate_refusal(self) -> None:
+        """Who comes too soon is told the limit and the exact wait, in words and in OpenAI's fields."""
+        limiter = self.limiter(60, burst=2)
+        limiter.admit("anna")
+        limiter.admit("anna")
+        self.clock.now += 100_000_000
+        refusal = self.refusal(limiter)
+        self.assertEqual(refusal.wait_ns, 900_000_000)
+        self.assertEqual(
+            refusal.told,
+            "Rate limit reached for requests: 60 per minute for this client. Please try again in 900ms.",
+        )
+        self.assertEqual((refusal.status, refusal.type, refusal.code), (429, "requests", "rate_limit_exceeded"))
+        self.assertEqual(
+            refusal.headers(),
+            [
+                (b"retry-after-ms", b"900"),
+                (b"retry-after", b"1"),
+                (b"x-ratelimit-limit-requests", b"2"),
+                (b"x-ratelimit-remaining-requests", b"0"),
+                (b"x-ratelimit-reset-requests", b"1.9s"),
+            ],
+        )
+
+    def test_the_rate_is_told_as_it_was_set(self) -> None:
+        """A rate is told without exponent or needless decimals, and a long wait in full beside the capped field."""
+        for per_minute, told in ((1_000_000, "1000000 per"), (60.0, "60 per"), (0.5, "0.5 per")):
+            limiter = self.limiter(per_minute, burst=1)
+            limiter.admit("anna")
+            self.assertIn(f"requests: {told} minute", self.refusal(limiter).told)
+        refusal = self.refusal(limiter)
+        self.assertIn("try again in 2m0s.", refusal.told)
+        self.assertIn((b"retry-after", b"60"), refusal.headers())
+
+    def test_concurrency_refusal(self) -> None:
+        """Who has as many open as allowed is told so, with a second to wait and a code of its own."""
+        limiter = self.limiter(concurrent=1)
+        lease = limiter.admit("anna")
+        refusal = self.refusal(limiter)
+        self.assertIsInstance(refusal, TooManyConcurrent)
+        self.assertEqual((refusal.status, refusal.code), (429, "concurrency_limit_exceeded"))
+        self.assertEqual(
+            refusal.told,
+            "Concurrency limit reached: 1 open at once for this client. "
+            "Please try again in 1s, or when one of them has ended.",
+        )
+        self.assertEqual(refusal.headers(), [(b"retry-after-ms", b"1000"), (b"retry-after", b"1")])
+        lease.release()
+        limiter.admit("anna")
+
+    def test_a_concurrency_refusal_takes_no_request(self) -> None:
+        """What is refused for the open ones leaves the requests of the minute as they were."""
+        limiter = self.limiter(60, burst=2, concurrent=1)
+        lease = limiter.admit("anna")
+        for _ in range(5):
+            self.assertIsInstance(self.refusal(limiter), TooManyConcurrent)
+        lease.release()
+        limiter.admit("anna")
+
+    def test_a_rate_refusal_takes_no_place(self) -> None:
+        """What is refused for the rate holds no place among the open ones."""
+        limiter = self.limiter(60, burst=1, concurrent=1)
+        limiter.admit("anna").release()
+        for _ in range(5):
+            self.assertNotIsInstance(self.refusal(limiter), TooManyConcurrent)
+        self.clock.now += SECOND
+        limiter.admit("anna")
+
+    def test_keys_are_apart(self) -> None:
+        """What one key takes is missing to no other."""
+        limiter = self.limiter(60, burst=1, concurrent=1)
+        limiter.admit("anna")
+        limiter.admit("boris")
+        self.refusal(limiter, "anna")
+        self.refusal(limiter, "boris")
+
+    def test_a_second_release_does_nothing(self) -> None:
+        """A lease gives back one place, however often it is released, and then has nothing more to tell."""
+        limiter = self.limiter(60, concurrent=2)
+        first: Lease = limiter.admit("anna")
+        limiter.admit("anna")
+        first.release()
+        first.release()
+        self.assertEqual(first.fields(), [])
+        limiter.admit("anna")
+        self.assertIsInstance(self.refusal(limiter), TooManyConcurrent)
+
+    def test_passers_by_are_forgotten(self) -> None:
+        """However many keys come once, only those are remembered that still have something taken, and as many again."""
+        limiter = self.limiter(60, burst=10)
+        for number in range(10_000):
+            limiter.admit(f"passer-by {number}").release()
+            self.clock.now += SECOND // 20  # each is as good as new a second later: 20 are not
+            self.assertLessEqual(len(limiter), 2 * 20 + 2)
+
+    def test_open_exchanges_are_never_forgotten(self) -> None:
+        """Keys with an exchange open for hours keep it counted, and those who come meanwhile are forgotten."""
+        limiter = self.limiter(60, concurrent=1)
+        residents = [f"resident {number}" for number in range(50)]
+        for key in residents:
+            limiter.admit(key)
+        for number in range(5_000):
+            self.clock.now += 3_600 * SECOND
+            limiter.admit(f"passer-by {number}").release()
+            self.assertLessEqual(len(limiter), 2 * len(residents) + 2)
+        for key in residents:
+            self.assertIsInstance(self.refusal(limiter, key), TooManyConcurrent)
+
+    def test_no_leak_by_refusals(self) -> None:
+        """Refused requests add nothing to what is remembered."""
+        limiter = self.limiter(60, burst=1)
+        limiter.admit("anna")
+        for _ in range(100):
+            self.refusal(limiter)
+        self.assertEqual(len(limiter), 1)
+
+    def test_limits_that_let_nothing_pass(self) -> None:
+        """Settings under which nothing could ever pass are a mistake that names the setting and its value."""
+        for made, said in (
+            ({"concurrent": 0}, "concurrent must be at least 1, not 0"),
+            ({"per_minute": 60, "burst": 0}, "burst must be at least 1, not 0"),
+            ({"per_minute": 0}, "requests_per_minute must be a number above 0, not 0"),
+            ({"per_minute": -1.5}, "requests_per_minute must be a number above 0, not -1.5"),
+            ({"per_minute": float("nan")}, "requests_per_minute must be a number above 0, not nan"),
+            ({"per_minute": float("inf")}, "requests_per_minute must be a number above 0, not inf"),
+        ):
+            with self.assertRaisesRegex(ValueError, re.escape(said)):
+                self.limiter(**made)
+
+    @given(st.floats(min_value=1e-6, max_value=1e12, exclude_min=True))
+    def test_never_faster_than_set(self, per_minute: float) -> None:
+        """For every rate, what passes in a long time is at most what the rate says, beyond the burst."""
+        limiter = self.limiter(per_minute, burst=1)
+        limiter.admit("anna").release()
+        refusal = self.refusal(limiter)
+        self.assertGreaterEqual(Fraction(refusal.wait_ns) * Fraction(per_minute), 60 * SECOND)
+        self.assertLess(Fraction(refusal.wait_ns - 1) * Fraction(per_minute), 60 * SECOND)
+
+
+class GoDurationTests(SynchronousTestCase):
+    """``go_duration``."""
+
+    def test_as_go_writes_them(self) -> None:
+        """Durations look as Go prints them, units from the largest that is needed."""
+        for ns, text in (
+            (0, "0s"),
+            (1, "1ms"),
+            (120_000_000, "120ms"),
+            (999_999_999, "1s"),
+            (1_200_000_000, "1.2s"),
+            (1_234_000_000, "1.234s"),
+            (60 * SECOND, "1m0s"),
+            (360 * SECOND, "6m0s"),
+            (90_500_000_000, "1m30.5s"),
+            (3_600 * SECOND, "1h0m0s"),
+            (90_061 * SECOND, "25h1m1s"),
+        ):
+            self.assertEqual(go_duration(ns), text)
+
+    @given(st.integers(0, 10**18))
+    def test_waiting_it_is_enough(self, ns: int) -> None:
+        """Read back, a duration is what was meant, or less than a millisecond more."""
+        units = {"h": 3_600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": 1_000_000}
+        parts = re.findall(r"([\d.]+)(ms|h|m|s)", go_duration(ns))
+        self.assertEqual("".join(number + unit for number, unit in parts), go_duration(ns))
+        read = sum(Fraction(number) * units[unit] for number, unit in parts)
+        self.assertTrue(ns <= read < ns + 1_000_000)
