@@ -25,7 +25,7 @@ from openai_relay.core.errors import (
     error_event,
 )
 from openai_relay.core.exchange import Exchange
-from openai_relay.core.headers import for_client
+from openai_relay.core.headers import for_client, trailers_for_client
 from openai_relay.core.identity import Identity
 from openai_relay.core.limits import Limits
 from openai_relay.core.paths import PathPolicy
@@ -113,7 +113,7 @@ class Relay:
             body.start()
             request.flush()
             await body.finished  # streamed
-            request.finish(response.trailers)
+            request.finish(trailers_for_client(response.trailers))
         except Exception as error:  # noqa: BLE001 - the one place
             exchange.error = self._explain(error, exchange)
             self._refuse(request, response, exchange.error, exchange, own)

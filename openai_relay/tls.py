@@ -160,6 +160,8 @@ class TLSTransport(_TCPConnection):
             self._refuse(error)
             return False
         self.handshaken = True
+        # What OpenSSL noted about a certificate that was let pass must not be taken for the next connection's error.
+        lib.ERR_clear_error()
         self._flush()
         listener = IHandshakeListener(self.protocol, None)
         if listener is not None:
@@ -192,6 +194,7 @@ class TLSTransport(_TCPConnection):
         size = len(data)
         done = _write(self._ssl, data, size) if size else 0
         if done < size and not self._write_rest(data, done):  # a record holds 16 KiB
+            lib.ERR_clear_error()
             self.abortConnection()
             return
         self._flush()
@@ -232,7 +235,8 @@ class TLSTransport(_TCPConnection):
     def _notify(self) -> None:
         if self.handshaken and not self._notified and self.connected:
             self._notified = True
-            lib.SSL_shutdown(self._ssl)
+            if lib.SSL_shutdown(self._ssl) < 0:
+                lib.ERR_clear_error()
             self._flush()
 
     def loseConnection(self) -> None:

@@ -31,10 +31,10 @@ from openai_relay.core.errors import (
     UpstreamUnreachable,
     UpstreamUntrusted,
 )
-from openai_relay.core.headers import UpstreamFields, for_upstream
+from openai_relay.core.headers import UpstreamFields, for_upstream, trailers_for_upstream
 from openai_relay.core.settings import UpstreamSettings
 from openai_relay.http1.client import ClientLimits, StaleConnection
-from openai_relay.http1.fields import FieldLines
+from openai_relay.http1.fields import FieldLines, Pair
 from openai_relay.http1.pool import Agent, Pool
 from openai_relay.http1.request import Request
 from openai_relay.http1.response import Response
@@ -141,6 +141,9 @@ class Upstream:
         self._origin = settings.url.rstrip("/").encode("ascii")
         self._client = StreamingClient(Agent(self._origin, self.pool))
 
+    def _select_trailers(self, trailers: list[Pair]) -> list[Pair]:
+        return trailers_for_upstream(trailers, self._fields)
+
     def _prepare(self, connection: SSL.Connection) -> None:
         if self._address is None:
             connection.set_tlsext_host_name(self._host.encode("ascii"))  # RFC 6066 §3: names only
@@ -160,6 +163,7 @@ class Upstream:
         :raises UpstreamError: there is no answer; the class says why.
         """
         headers = FieldLines(for_upstream(request.fields, self._fields, request_id))
+        request.select_trailers = self._select_trailers
         try:
             try:
                 return await self._send(request, headers)

@@ -103,8 +103,7 @@ def _explain(made: Credential, days: int) -> None:
     issued = made.issued
     click.echo(f"Issued to {printable(issued.name)}, good until {day(issued.not_after)}.")
     if made.shortened:
-        left = plural((issued.not_after - issued.not_before).days, "day")
-        click.echo(f"The authority itself ends then: {left} instead of {days}.", err=True)
+        click.echo(f"The authority itself ends then, before the {plural(days, 'day')} that were asked for.", err=True)
     if issued.names:
         click.echo(f"  names        {printable(', '.join(issued.names))}")
     click.echo(f"  certificate  {printable(str(made.certificate))}")

@@ -29,7 +29,7 @@ class RelayError(Exception):
     end: ClassVar[str] = "refused"
 
     def __init__(self, detail: str = "", told: str | None = None) -> None:
-        super().__init__(detail or self.told)
+        super().__init__(detail or told or self.told)
         if told is not None:
             self.told = told
 
@@ -111,6 +111,22 @@ class MethodNotAllowed(RelayError):
     type = "invalid_request_error"
     code = "method_not_allowed"
     told = "The relay does not forward this method."
+
+    def headers(self) -> list[Pair]:
+        """``Allow``, which a 405 must carry (RFC 9110 §15.5.6)."""
+        return [(b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")]
+
+
+class UnknownMethod(BadRequest):
+    """A method that HTTP's registry does not have (RFC 9110 §15.6.2)."""
+
+    status = 501
+    code = "method_not_implemented"
+    told = "The relay does not know this method."
+
+    def headers(self) -> list[Pair]:
+        """SDKs try a 5xx again, which would be in vain."""
+        return [(b"x-should-retry", b"false")]
 
 
 class UpgradeRefused(RelayError):

@@ -47,6 +47,9 @@ class FieldLines(Headers):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FieldLines) and list(other.pairs) == list(self.pairs)
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:

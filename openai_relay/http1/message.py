@@ -16,7 +16,13 @@ from typing import Final
 
 import httptools
 
-from openai_relay.core.errors import BadRequest, ExpectationFailed, MethodNotAllowed, UpstreamMalformed
+from openai_relay.core.errors import (
+    BadRequest,
+    ExpectationFailed,
+    MethodNotAllowed,
+    UnknownMethod,
+    UpstreamMalformed,
+)
 from openai_relay.http1.fields import Pair
 
 #: Framings that are no length.
@@ -130,7 +136,7 @@ def parse_request(head: bytes) -> RequestHead:
     except httptools.HttpParserUpgrade:
         pass  # only says that bytes of another protocol may follow; we decide that by the fields
     except httptools.HttpParserInvalidMethodError:
-        raise MethodNotAllowed(told="The relay does not know this method.") from None
+        raise UnknownMethod() from None
     except httptools.HttpParserError as error:
         raise BadRequest(str(error), "The request's head is malformed (RFC 9112).") from None
     method = parser.get_method()

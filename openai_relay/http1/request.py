@@ -52,7 +52,9 @@ class Request:
         self.length = None if head.framing == CHUNKED else head.framing
         self.fault = fault
         self.receiving = False
-        self.trailers: list[Pair] = []
+        self.received_trailers: list[Pair] = []
+        #: Which trailer fields go on to whoever takes the body; ``None``: all.
+        self.select_trailers: Callable[[list[Pair]], list[Pair]] | None = None
         self.on_gone: Callable[[RelayError], None] | None = None
         self.answered = False  # the final head is on its way
         self.finished = False
@@ -85,6 +87,12 @@ class Request:
         return whole
 
     # Once the answer is complete the connection may serve another: what comes late must not touch that.
+
+    @property
+    def trailers(self) -> list[Pair]:
+        """The trailer fields of the body, for whoever takes it."""
+        select = self.select_trailers
+        return self.received_trailers if select is None else select(self.received_trailers)
 
     def pauseProducing(self) -> None:
         """Stop reading from the client."""

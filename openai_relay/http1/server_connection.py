@@ -229,7 +229,7 @@ class ServerConnection(Protocol):
             request.receiving = False
             if decoder.rest:
                 self._ahead(decoder.rest)
-            request.trailers = decoder.trailers
+            request.received_trailers = decoder.trailers
             request.body_ended()
 
     # What the request asks of its connection.

@@ -58,17 +58,23 @@ def wanted_function(tools: list[Opaque] | None, choice: Any, role: Any, question
     A question also asks for a call with the words "call" or "tool"; an answer from a tool is never
     answered with another call.
     """
-    functions = [tool.get("function") or tool for tool in tools or () if tool.get("type") == "function"]
+    functions = [_inner(tool) for tool in tools or () if tool.get("type") == "function"]
     if not functions or choice == "none" or role in ("tool", "function_call_output"):
         return None
     if isinstance(choice, dict):
-        name = (choice.get("function") or choice).get("name")
+        name = _inner(choice).get("name")
         return next((each for each in functions if each.get("name") == name), functions[0])
     if choice == "required":
         return functions[0]
     named = [each for each in functions if str(each.get("name")) in question]
     asks = {"call", "tool", "tools", "function"}.intersection(question.lower().split())
     return named[0] if named else functions[0] if asks else None
+
+
+def _inner(tool: Opaque) -> Opaque:
+    """A function's own members: chat completions wrap them, responses do not."""
+    inner = tool.get("function")
+    return inner if isinstance(inner, dict) else tool
 
 
 def structured(format_: Opaque | None) -> str | None:

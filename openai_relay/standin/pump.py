@@ -56,9 +56,12 @@ class Pump:
         """The client reads again."""
         if self._paused:
             self._paused = False
-            # What was not sent in the meantime is not sent in a heap now.
-            self._due = max(self._due, self._clock.seconds())
-            self._schedule()
+            now = self._clock.seconds()
+            if self._due > now:
+                self._schedule()
+            else:
+                self._due = now  # what was not sent in the meantime is not sent in a heap now
+                self._move()
 
     def stopProducing(self) -> None:
         """The client has left."""
@@ -102,7 +105,8 @@ class Pump:
                 return False
             self._consumer.write(gathered[0] if len(gathered) == 1 else b"".join(gathered))
             sent += length
-        self._due = self._clock.seconds() + NEXT_TURN
+        if not self._paused:
+            self._due = self._clock.seconds() + NEXT_TURN
         return True
 
     def _end(self) -> None:

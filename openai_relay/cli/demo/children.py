@@ -120,13 +120,13 @@ class Children:
             self._check()
             time.sleep(_TURN)
 
-    def end(self) -> None:
+    def end(self, within: float = END_WITHIN) -> None:
         """None of them is left, the last started first; one that does not end in time is killed."""
         for child in reversed(self._children):
             process = child.process
             process.terminate()
             try:
-                process.wait(END_WITHIN)
+                process.wait(within)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -23,7 +23,7 @@ _CONFIGURATION_NOTE: Final = "# Written anew by every `openai-relay demo`: what 
 
 CLIENT: Final = "demo"
 HOSTS: Final = ("localhost", "127.0.0.1", "::1")
-AUTHORITY_DAYS: Final = 365
+AUTHORITY_DAYS: Final = 3_650
 LEAF_DAYS: Final = 90
 #: A demo may run for a while: what ends sooner is renewed at its start.
 LEFT_AT_LEAST: Final = timedelta(days=7)
