@@ -19,6 +19,9 @@ T = TypeVar("T")
 JSON: Final = b"application/json"
 EVENT_STREAM: Final = b"text/event-stream; charset=utf-8"
 
+#: Bodies may be nested so deep; whoever walks through one can do it by recursion.
+DEEPEST: Final = 100
+
 _WHERE: Final = re.compile(r"(?P<wrong>.*?)(?: - at `(?:key in )?\$\.?(?P<where>[^`]*)`)?", re.DOTALL)
 
 
@@ -82,6 +85,8 @@ def decode(body: bytes, shape: type[T]) -> T:
     :raises Problem: 400, as the API does, naming the parameter that is wrong.
     """
     try:
+        if body.count(b"[") + body.count(b"{") > DEEPEST and _nesting(msgspec.json.decode(body)) > DEEPEST:
+            raise invalid(f"The body of the request is nested deeper than {DEEPEST} levels.")
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
         found = _WHERE.fullmatch(str(error))
@@ -91,6 +96,15 @@ def decode(body: bytes, shape: type[T]) -> T:
         raise invalid(f"Invalid request{place}: {wrong}.", where or _missing(wrong)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid(f"The body of the request is not JSON that can be read: {error}.") from error
+
+
+def _nesting(value: Any) -> int:
+    """How many lists and objects are inside each other, counted without recursion."""
+    level, depth = [value], 0
+    while level := [each for each in level if isinstance(each, dict | list)]:
+        depth += 1
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return depth
 
 
 def form_of(call: Call) -> Form:

@@ -1,0 +1,101 @@
+"""Would a relay start with this file?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from click.testing import Result
+from twisted.trial.unittest import SynchronousTestCase
+
+from openai_relay.authority.directory import Authority
+from tests.authority.directories import contents, new_directory
+from tests.cli.commands import typed
+
+KEY = "sk-not-to-be-shown"
+
+
+class CheckConfigTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.directory = new_directory(self) / "relay"
+        self.assertEqual(typed("init", self.directory).exit_code, 0)
+        self.file = self.directory / "relay.toml"
+
+    def check(self, *words: object, file: Path | None = None) -> Result:
+        result = typed("check-config", file or self.file, *words, environment={"OPENAI_API_KEY": KEY})
+        self.assertNotIn(KEY, result.output)
+        return result
+
+    def wrong(self) -> str:
+        """What is said about a configuration that cannot be used."""
+        result = self.check()
+        self.assertEqual((result.exit_code, result.stdout), (78, ""))
+        self.assertIsInstance(result.exception, SystemExit)
+        return result.stderr
+
+    def edit(self, old: str, new: str) -> None:
+        text = self.file.read_text()
+        self.assertIn(old, text)
+        self.file.write_text(text.replace(old, new))
+
+    def test_ok(self) -> None:
+        """What init has made is right, and the summary says what it means."""
+        before = contents(self.directory)
+        result = self.check()
+        self.assertEqual((result.exit_code, result.stderr), (0, ""))
+        self.assertTrue(result.stdout.startswith("ok\n"))
+        for said in ("127.0.0.1:8443", "client certificates required", "/v1/ to https://api.openai.com", "good until"):
+            self.assertIn(said, result.stdout)
+        self.assertEqual(contents(self.directory), before)
+
+    def test_json(self) -> None:
+        """Programs get whether it is right, and all that is wrong."""
+        self.assertEqual(
+            json.loads(self.check("--json").stdout),
+            {"ok": True, "file": str(self.file), "messages": [], "warnings": []},
+        )
+        self.file.write_text("[listen]\nadress = 1\n[upstreem]\n")
+        result = self.check("--json")
+        document = json.loads(result.stdout)
+        self.assertEqual((result.exit_code, document["ok"]), (78, False))
+        self.assertGreater(len(document["messages"]), 1)
+
+    def test_every_message(self) -> None:
+        """All that is wrong is said at once, each with file and line."""
+        self.edit("[listen]", "[listen]\nadress = 1\nburst = 2")
+        said = self.wrong()
+        self.assertEqual(said.count(f"{self.file}:"), 2, said)
+        self.assertIn("adress", said)
+
+    def test_no_file(self) -> None:
+        """A missing file is said to be missing, and how to make one."""
+        result = self.check(file=self.directory / "no.toml")
+        self.assertEqual(result.exit_code, 78)
+        self.assertIn("openai-relay init", result.stderr)
+
+    def test_files_that_do_not_fit(self) -> None:
+        """A key of another certificate, a list of another authority, and noise are found, not only missing files."""
+        other = Authority.create(self.directory / "other")
+        made = other.issue_server(["localhost"], stem="server")
+        for name, content in (
+            ("server.key", made.key.read_bytes()),
+            ("crl.pem", other.crl_path.read_bytes()),
+            ("ca.pem", b"noise"),
+            ("server.pem", b""),
+        ):
+            before = (self.directory / name).read_bytes()
+            (self.directory / name).write_bytes(content)
+            self.assertIn(f"{self.file}: listen.", self.wrong())
+            (self.directory / name).write_bytes(before)
+        self.assertEqual(self.check().exit_code, 0)
+
+    def test_soon_out_of_date(self) -> None:
+        """A revocation list or certificate that ends within a week is a warning: then everybody is refused."""
+        self.assertEqual(typed("crl", "--days", 3, "--dir", self.directory).exit_code, 0)
+        result = self.check()
+        self.assertEqual(result.exit_code, 0)
+        self.assertIn("Warning: the revocation list is good for ", result.stderr)
+        self.assertIn("`openai-relay crl`", result.stderr)
+        typed("cert", "issue", "localhost", "--server", "--renew", "--days", 2, "--dir", self.directory)
+        (warning,) = json.loads(self.check("--json").stdout)["warnings"]
+        self.assertIn("the server's certificate is good for ", warning)
