@@ -22,7 +22,7 @@ class Counters:
     cut: int = 0  #: exchanges that were ended uncleanly on demand
     finished: int = 0
     bytes_received: int = 0  #: of request bodies
-    bytes_sent: int = 0  #: of response bodies
+    bytes_sent: int = 0  #: of response bodies; of those under way, what was sent when the numbers were last asked for
     keys_matched: int = 0  #: requests that brought the expected key
     keys_wrong: int = 0  #: requests that brought another one
     last_key_matched: bool | None = None  #: None: no request yet, or no key is expected

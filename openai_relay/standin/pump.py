@@ -74,7 +74,13 @@ class Pump:
 
     def _move(self) -> None:
         self._call = None
-        if not (self._one() if self._interval else self._burst()):
+        try:
+            more = self._one() if self._interval else self._burst()
+        except Exception as error:  # noqa: BLE001 - a timer has nobody above it who would end the exchange
+            self.stopProducing()
+            self._ended.errback(error)
+            return
+        if not more:
             self._end()
         elif not self._paused:
             self._schedule()
