@@ -20,6 +20,7 @@ from openai_relay.core.errors import (
     RelayBug,
     RelayError,
     ShuttingDown,
+    TooManyConnections,
     UpgradeRefused,
     error_body,
     error_event,
@@ -109,10 +110,10 @@ class Relay:
             request.send_head(
                 response.code, response.phrase, for_client(response.fields, request_id, own), response.length
             )
-            body = ResponseRelay(request, response)
-            body.start()
+            rest = ResponseRelay(request, response).start()
             request.flush()
-            await body.finished  # streamed
+            if rest is not None:
+                await rest  # streamed
             request.finish(trailers_for_client(response.trailers))
         except Exception as error:  # noqa: BLE001 - the one place
             exchange.error = self._explain(error, exchange)
@@ -166,8 +167,8 @@ class Relay:
             request.cut()
             return
         exchange.status = error.status
-        if error.status in (401, 408):
-            request.connection.close_after()
+        if error.status in (401, 408) or isinstance(error, TooManyConnections):
+            request.connection.close_after()  # no further request on this connection would fare better
         body = error_body(error)
         fields = [
             (b"Content-Type", b"application/json"),
@@ -224,9 +225,8 @@ def _note_request(exchange: Exchange, request: Request) -> None:
 def _note_response(exchange: Exchange, response: Response, now_ns: int) -> None:
     exchange.first_byte_ns = now_ns
     exchange.status = exchange.upstream_status = response.code
-    for name, value in response.fields:
-        if len(name) == 12 and name.lower() == b"x-request-id":
-            exchange.upstream_request_id = value.decode("latin-1")
+    for value in [value for name, value in response.fields if len(name) == 12 and name.lower() == b"x-request-id"]:
+        exchange.upstream_request_id = value.decode("latin-1")
 
 
 def _is_plain_event_stream(response: Response) -> bool:

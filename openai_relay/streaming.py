@@ -29,14 +29,24 @@ class ResponseRelay(Protocol):
         self._response = response
         #: What the upstream's connection calls for each block: the request's own framing, nothing between.
         self.dataReceived = request.write  # type: ignore[method-assign]
-        self.finished: Deferred[None] = Deferred(lambda _: self.stopProducing())
         self._over = False
+        self._failure: Failure | None = None
+        self._awaited: Deferred[None] | None = None
 
-    def start(self) -> None:
-        """Take the body: what has come already goes down at once, the rest as the client reads."""
+    def start(self) -> Deferred[None] | None:
+        """
+        Take the body: what has come already goes down at once, the rest as the client reads.
+
+        :returns: what fires when the rest has gone down too; ``None`` when there is no rest.
+        :raises UpstreamError: the body broke off in what has come already.
+        """
         self._response.deliverBody(self)
         if not self._over:
             self._request.registerProducer(self, True)
+            self._awaited = Deferred(lambda _: self.stopProducing())
+        elif self._failure is not None:
+            self._failure.raiseException()
+        return self._awaited
 
     def makeConnection(self, transport: Any) -> None:
         """For `IProtocol`; the response is known already."""
@@ -47,10 +57,11 @@ class ResponseRelay(Protocol):
             return
         self._over = True
         self._request.unregisterProducer()
-        if isinstance(reason.value, ResponseDone):
-            self.finished.callback(None)
+        failure = None if isinstance(reason.value, ResponseDone) else reason
+        if self._awaited is None:
+            self._failure = failure
         else:
-            self.finished.errback(reason)
+            self._awaited.callback(failure)
 
     def pauseProducing(self) -> None:
         """The client does not read."""

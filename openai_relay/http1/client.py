@@ -22,7 +22,7 @@ from openai_relay.core.errors import UpstreamClosed, UpstreamError, UpstreamMalf
 from openai_relay.http1.chunked import ChunkDecoder, encode_chunk, encode_end
 from openai_relay.http1.fields import Pair
 from openai_relay.http1.gate import Gate
-from openai_relay.http1.message import CHUNKED, UNTIL_CLOSE, ResponseHead, parse_response, write_fields
+from openai_relay.http1.message import CHUNKED, UNTIL_CLOSE, ResponseHead, looks_broken, parse_response, write_fields
 from openai_relay.http1.patience import ClientLimits
 from openai_relay.http1.response import Response
 from openai_relay.http1.sweep import Wait
@@ -116,15 +116,29 @@ class ClientConnection(Protocol):
             b"Transfer-Encoding: chunked\r\n" if chunked else b"",
         )
         if body is not None:
-            self._producer = body
-            whole = body.startProducing(self)
-            if not whole.called:
-                # More is to come: from here on the upstream paces it.
-                self._gate = Gate(body)
-                self.transport.registerProducer(self._gate, True)
-            whole.addCallbacks(self._body_sent, self._body_broke, callbackArgs=(body,))
+            take_whole = getattr(body, "take_whole", None)
+            block = None if take_whole is None else take_whole()
+            if block is None:
+                self._start_sending(body)
+            else:
+                self._outgoing += self._coded(block) + self._end_of(body)
         self._send_head()
         return waiting
+
+    def _start_sending(self, body: Any) -> None:
+        self._producer = body
+        whole = body.startProducing(self)
+        if not whole.called:
+            # More is to come: from here on the upstream paces it.
+            self._gate = Gate(body)
+            self.transport.registerProducer(self._gate, True)
+        whole.addCallbacks(self._body_sent, self._body_broke, callbackArgs=(body,))
+
+    def _coded(self, block: bytes) -> bytes:
+        return encode_chunk(block) if self._sent_chunked and block else block
+
+    def _end_of(self, body: Any) -> bytes:
+        return encode_end(getattr(body, "trailers", [])) if self._sent_chunked else b""
 
     def _send_head(self) -> None:
         if self._outgoing and not self.lost:
@@ -136,8 +150,7 @@ class ClientConnection(Protocol):
         if self.lost or self._producer is None or not data:
             return
         self._bytes += len(data)
-        if self._sent_chunked:
-            data = encode_chunk(data)
+        data = self._coded(data)
         if self._outgoing:
             data, self._outgoing = self._outgoing + data, b""
         self.transport.write(data)
@@ -146,7 +159,7 @@ class ClientConnection(Protocol):
         if self._producer is None or self.lost:
             return
         self._stop_sending()
-        end = encode_end(getattr(body, "trailers", [])) if self._sent_chunked else b""
+        end = self._end_of(body)
         if self._outgoing or end:
             end, self._outgoing = self._outgoing + end, b""
             self.transport.write(end)
@@ -221,6 +234,8 @@ class ClientConnection(Protocol):
                     self._fail(UpstreamMalformed("the response head is too large"))
                 elif not b"HTTP/1.".startswith(self._buffer[:7]):
                     self._fail(UpstreamMalformed("the answer is not HTTP/1"))
+                elif looks_broken(self._buffer):
+                    self._fail(UpstreamMalformed("the response head's line ends must be CRLF"))
                 return
             head, self._buffer = self._buffer[:end], self._buffer[end:]
             try:

@@ -45,6 +45,9 @@ class Sweep:
     def discard(self, member: Swept) -> None:
         """Ask it no more."""
         self._members.pop(member, None)
+        if not self._members and self._call is not None:
+            self._call.cancel()
+            self._call = None
 
     def _run(self) -> None:
         # Counted in intervals, not read from a clock: a clock that jumps must not end anybody's wait.
