@@ -26,7 +26,7 @@ from twisted.logger import Logger
 from openai_relay.access_log import AccessLog, LineWriter
 from openai_relay.admin.event_loop import EventLoopLag
 from openai_relay.admin.site import admin_site
-from openai_relay.core.errors import RelayError
+from openai_relay.core.errors import RelayError, Unauthenticated
 from openai_relay.core.exchange import Exchange
 from openai_relay.core.identity import Identity
 from openai_relay.core.limits import Limiter
@@ -232,7 +232,8 @@ class RelayService(MultiService):
 
     def _handshake_done(self, connection: ServerConnection, error: Exception | None) -> None:
         if error is not None:
-            self._tally.handshake_ended("refused" if isinstance(error, SSL.Error) else "failed")
+            connection.client = Unauthenticated()
+            self._tally.handshake_ended("refused")
             self.log.debug(
                 "handshake refused for {host}: {reason}",
                 host=connection.client_address,
@@ -246,6 +247,8 @@ class RelayService(MultiService):
         client: Identity | RelayError | None = connection.client
         if isinstance(client, Identity):
             self._listener.left(client)
+        elif client is None:  # it left, or was dropped, before its handshake came to an end
+            self._tally.handshake_ended("failed")
 
 
 def relay_service(reactor: Any, settings: Settings) -> RelayService:

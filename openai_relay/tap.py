@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn, Self
 
 from twisted.application.app import ServerOptions
 from twisted.application.service import IService
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import (
     FilteringLogObserver,
     ILogObserver,
@@ -160,13 +161,20 @@ def _take_signals(reactor: Any) -> None:
     SIGHUP would end it without a word; there is nothing yet that it could reload.
     """
     log = Logger()
-    signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(reactor.stop))
+    signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(_stop, reactor))
     signal.signal(
         signal.SIGHUP,
         lambda *_: reactor.callFromThread(
             log.warn, "SIGHUP: files and configuration are read at the start only; restart to have changes count"
         ),
     )
+
+
+def _stop(reactor: Any) -> None:
+    try:
+        reactor.stop()
+    except ReactorNotRunning:  # it is stopping already: running exchanges keep their time
+        pass
 
 
 def makeService(options: Options) -> IService:

@@ -20,7 +20,7 @@ from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError, UserError
+from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError, TCPTimedOutError, UserError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.web.iweb import IAgent, IResponse
 
@@ -129,7 +129,7 @@ class Upstream:
         endpoint = HostnameEndpoint(tls, host, parts.port or 443, timeout=settings.connect_timeout)
         self.pool = Pool(
             reactor,
-            endpoint.connect,
+            lambda factory: _cancellable(endpoint.connect(factory)),
             ClientLimits(
                 settings.connect_timeout,
                 settings.first_byte_timeout,
@@ -189,6 +189,22 @@ class Upstream:
         return self.pool.close()
 
 
+def _cancellable(connecting: Deferred[Any]) -> Deferred[Any]:
+    """
+    As the endpoint's, but cancelling it is always told as `CancelledError`.
+
+    `HostnameEndpoint` has another error for it in each phase, one of which means that the name does not resolve.
+    """
+
+    def cancel(connected: Deferred[Any]) -> None:
+        connected.errback(CancelledError())
+        connecting.cancel()
+
+    connected: Deferred[Any] = Deferred(cancel)
+    connecting.addBoth(lambda result: None if connected.called else connected.callback(result))
+    return connected
+
+
 def _literal(host: str) -> str | None:
     try:
         return str(ip_address(host))
@@ -199,7 +215,7 @@ def _literal(host: str) -> str | None:
 def _explain(error: Exception) -> UpstreamError | None:
     """What an exception of the libraries below means; ``None``: it is not theirs."""
     detail = f"{type(error).__name__}: {error}"
-    if isinstance(error, (DeferredTimeout, ConnectTimeout)):
+    if isinstance(error, (DeferredTimeout, ConnectTimeout, TCPTimedOutError)):
         return UpstreamConnectTimeout(detail)
     if isinstance(error, (VerificationError, CertificateError)) or _is_about_certificate(error):
         return UpstreamUntrusted(detail)

@@ -44,21 +44,25 @@ def command(ctx: click.Context, file: Path | None, as_json: bool) -> None:
     Reads everything that it names as the relay would: keys, certificates, revocation list.
     Nothing is started. Exits with 78 when something is wrong.
     """
-    from openai_relay.config.problems import BadConfiguration
-    from openai_relay.config.read import load
+    from openai_relay.config.problems import BadConfiguration, Problem
+    from openai_relay.config.read import CommandLine, load, placed
     from openai_relay.listener import BadCertificateFile, Listener, load_context
+    from openai_relay.upstream import BadUpstream, client_context
 
     file = configuration_file(file)
     summary: list[tuple[str, str]] = []
     try:
         settings = load(file, os.environ)
         listener = Listener(settings, load_context(settings.listen), time.time)
+        client_context(settings.upstream.ca)
         checked = Checked(True, file, warnings=tuple(_warnings(listener, time.time())))
         summary = _summary(settings, listener)
     except BadConfiguration as bad:
         checked = Checked(False, file, tuple(bad.messages))
-    except BadCertificateFile as bad_file:
-        checked = Checked(False, file, (f"{file}: {bad_file}",))
+    except (BadCertificateFile, BadUpstream) as wrong:  # inside a file that the configuration names
+        key, _, told = str(wrong).partition(": ")
+        found = placed(BadConfiguration([Problem("", key, told)]), CommandLine(config=str(file)), Path.cwd())
+        checked = Checked(False, file, tuple(found.messages))
     if as_json:
         print_json(checked)
     else:

@@ -12,19 +12,19 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IConsumer, IHandshakeListener
+from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from zope.interface import implementer
 
 from openai_relay.core.errors import UpstreamClosed, UpstreamError, UpstreamMalformed, UpstreamTimeout
-from openai_relay.http1.chunked import ChunkDecoder, encode_chunk, encode_end
+from openai_relay.http1.chunked import ChunkDecoder
 from openai_relay.http1.fields import Pair
-from openai_relay.http1.gate import Gate
 from openai_relay.http1.message import CHUNKED, UNTIL_CLOSE, ResponseHead, looks_broken, parse_response, write_fields
 from openai_relay.http1.patience import ClientLimits
 from openai_relay.http1.response import Response
+from openai_relay.http1.sending import Sending, coded, end_of
 from openai_relay.http1.sweep import Wait
 
 MAX_HEAD: Final = 65_536
@@ -37,7 +37,7 @@ class StaleConnection(UpstreamClosed):
     """A kept connection was closed before it gave one byte of an answer: a safe request may go out anew."""
 
 
-@implementer(IConsumer, IHandshakeListener)
+@implementer(IHandshakeListener)
 class ClientConnection(Protocol):
     """
     One connection to the upstream; made by `pool.Pool`.
@@ -55,7 +55,7 @@ class ClientConnection(Protocol):
         self._wait = Wait()
         self.lost = False
         self.used = False
-        self._bytes = 0  # either way, in all exchanges: progress
+        self._bytes = 0  # received, in all exchanges: progress
         #: Fires when requests can be sent: at once on plain TCP, after the handshake on TLS.
         self.ready: Deferred[None] = Deferred(lambda _: self._abort())
         self._reset()
@@ -67,6 +67,7 @@ class ClientConnection(Protocol):
         self._interim: Callable[[int, bytes, list[Pair]], None] | None = None
         self._interims = 0
         self._buffer = b""
+        self._looked = 0  # bytes of it in which no end of a head was found
         self.response: Response | None = None
         self._sink: Any = None  # who takes the body
         self._keep = False
@@ -74,11 +75,7 @@ class ClientConnection(Protocol):
         self._left = 0
         self._body_framing = 0
         self._cut: Failure | None = None  # the connection was lost before anybody took the body
-        # the request's side
-        self._outgoing: bytes = b""  # a head, until the first block takes it along
-        self._producer: Any = None  # the request's body, while it is being sent
-        self._sent_chunked = False
-        self._gate: Gate | None = None  # the transport paces the request's body
+        self._sending: Sending | None = None  # the request's body, if it was not there as a whole
         self._paused = False  # we do not read
 
     def connectionMade(self) -> None:
@@ -108,80 +105,21 @@ class ClientConnection(Protocol):
         self._method, self._interim = method, interim
         waiting: Deferred[Response] = Deferred(lambda _: self.abandon())
         self._waiting = waiting
-        self._sent_chunked = chunked = body is not None and not isinstance(body.length, int)
-        self._outgoing = b"%b %b HTTP/1.1\r\n%b%b\r\n" % (
+        chunked = body is not None and not isinstance(body.length, int)
+        head = b"%b %b HTTP/1.1\r\n%b%b\r\n" % (
             method,
             target,
             write_fields(fields),  # type: ignore[arg-type]
             b"Transfer-Encoding: chunked\r\n" if chunked else b"",
         )
-        if body is not None:
-            take_whole = getattr(body, "take_whole", None)
-            block = None if take_whole is None else take_whole()
-            if block is None:
-                self._start_sending(body)
-            else:
-                self._outgoing += self._coded(block) + self._end_of(body)
-        self._send_head()
+        take_whole = getattr(body, "take_whole", None)
+        block = b"" if body is None else None if take_whole is None else take_whole()
+        if block is None:
+            self._sending = Sending(self.transport, body, head, chunked, self._fail)
+            self._sending.start()
+        else:
+            self.transport.write(head + coded(block, chunked) + end_of(body, chunked))
         return waiting
-
-    def _start_sending(self, body: Any) -> None:
-        self._producer = body
-        whole = body.startProducing(self)
-        if not whole.called:
-            # More is to come: from here on the upstream paces it.
-            self._gate = Gate(body)
-            self.transport.registerProducer(self._gate, True)
-        whole.addCallbacks(self._body_sent, self._body_broke, callbackArgs=(body,))
-
-    def _coded(self, block: bytes) -> bytes:
-        return encode_chunk(block) if self._sent_chunked and block else block
-
-    def _end_of(self, body: Any) -> bytes:
-        return encode_end(getattr(body, "trailers", [])) if self._sent_chunked else b""
-
-    def _send_head(self) -> None:
-        if self._outgoing and not self.lost:
-            head, self._outgoing = self._outgoing, b""
-            self.transport.write(head)
-
-    def write(self, data: bytes) -> None:
-        """A block of the request's body (`IConsumer`)."""
-        if self.lost or self._producer is None or not data:
-            return
-        self._bytes += len(data)
-        data = self._coded(data)
-        if self._outgoing:
-            data, self._outgoing = self._outgoing + data, b""
-        self.transport.write(data)
-
-    def _body_sent(self, _: None, body: Any) -> None:
-        if self._producer is None or self.lost:
-            return
-        self._stop_sending()
-        end = self._end_of(body)
-        if self._outgoing or end:
-            end, self._outgoing = self._outgoing + end, b""
-            self.transport.write(end)
-
-    def _body_broke(self, reason: Failure) -> None:
-        """The request's body broke off: the upstream must not take it for complete."""
-        if self._producer is None or self.lost:
-            return
-        self._stop_sending()
-        self._fail(reason)
-
-    def _stop_sending(self) -> None:
-        self._producer = None
-        if self._gate is not None:
-            self._gate = None
-            self.transport.unregisterProducer()
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """For `IConsumer`: the body is registered when the request begins."""
-
-    def unregisterProducer(self) -> None:
-        """For `IConsumer`."""
 
     # The answer.
 
@@ -228,15 +166,17 @@ class ClientConnection(Protocol):
 
     def _read_head(self) -> None:
         while not self.lost:
-            end = self._buffer.find(b"\r\n\r\n") + 4
+            end = self._buffer.find(b"\r\n\r\n", max(self._looked - 3, 0)) + 4
             if end < 4 or end > MAX_HEAD:
                 if len(self._buffer) > MAX_HEAD or end > MAX_HEAD:
                     self._fail(UpstreamMalformed("the response head is too large"))
                 elif not b"HTTP/1.".startswith(self._buffer[:7]):
                     self._fail(UpstreamMalformed("the answer is not HTTP/1"))
-                elif looks_broken(self._buffer):
+                elif looks_broken(self._buffer, self._looked):
                     self._fail(UpstreamMalformed("the response head's line ends must be CRLF"))
+                self._looked = len(self._buffer)
                 return
+            self._looked = 0
             head, self._buffer = self._buffer[:end], self._buffer[end:]
             try:
                 parsed = parse_response(head, self._method)
@@ -296,11 +236,9 @@ class ClientConnection(Protocol):
             self._keep = False
         if self._decoder is not None:
             response.trailers = self._decoder.trailers
-        if self._producer is not None:
+        if self._sending is not None and not self._sending.done:
             # It answered without waiting for the whole request: what is left of that goes nowhere.
-            producer = self._producer
-            self._stop_sending()
-            producer.stopProducing()
+            self._sending.stop()
             self._keep = False
         self._over()
         sink.connectionLost(_DONE)
@@ -335,10 +273,8 @@ class ClientConnection(Protocol):
         """Reset the connection; nobody is told."""
         self._waiting = None if self._waiting is None or self._waiting.called else self._waiting
         self._sink = None
-        producer = self._producer
-        if producer is not None:
-            self._stop_sending()
-            producer.stopProducing()
+        if self._sending is not None:
+            self._sending.stop()
         self._busy = False
         self.response = None
         self._abort()
@@ -346,20 +282,18 @@ class ClientConnection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The upstream closed, or we did."""
         self.lost = True
-        self._gate = None  # the transport has let go of it
         self._on_free(self)
         if not self.ready.called:
             self.ready.errback(reason)
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.stopProducing()
+        if self._sending is not None:
+            self._sending.lost()
         waiting, self._waiting = self._waiting, None
         if self._sink is not None:
             self._break_off(reason)
         elif self.response is not None:
             self._cut = reason
         elif waiting is not None and not waiting.called:
-            stale = self.used and not self._bytes_received
+            stale = self.used and not self._buffer and not self._interims
             waiting.errback((StaleConnection if stale else UpstreamClosed)(reason.getErrorMessage()))
 
     def _break_off(self, reason: Failure) -> None:
@@ -367,10 +301,6 @@ class ClientConnection(Protocol):
         sink, self._sink, self.response = self._sink, None, None
         clean = self._body_framing == UNTIL_CLOSE and reason.check(ConnectionDone)
         sink.connectionLost(_DONE if clean else Failure(UpstreamClosed(reason.getErrorMessage())))
-
-    @property
-    def _bytes_received(self) -> bool:
-        return bool(self._buffer or self._interims)
 
     # Pausing and waiting.
 
@@ -389,7 +319,7 @@ class ClientConnection(Protocol):
 
     def sweep(self, now: float) -> None:
         """Has the upstream kept us waiting too long, or left while nobody was reading?"""
-        limits = self._limits
+        limits, sending = self._limits, self._sending
         if self.lost:
             return
         if not self._busy:
@@ -401,8 +331,8 @@ class ClientConnection(Protocol):
             waits_for_us = self._paused
         else:
             phase, limit = "head", limits.first_byte_timeout
-            waits_for_us = self._gate is not None and not self._gate.blocked
-        mark = now if waits_for_us else (phase, self._bytes)
+            waits_for_us = sending is not None and sending.waits_for_body
+        mark = now if waits_for_us else (phase, self._bytes, sending.sent if sending is not None else 0)
         if self._wait.lasts(mark, now) >= limit:
             self._fail(UpstreamTimeout(f"silent for {limit:g} s ({phase})"))
 

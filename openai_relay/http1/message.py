@@ -138,7 +138,7 @@ def parse_request(head: bytes) -> RequestHead:
     except httptools.HttpParserInvalidMethodError:
         raise UnknownMethod() from None
     except httptools.HttpParserError as error:
-        raise BadRequest(str(error), "The request's head is malformed (RFC 9112).") from None
+        raise BadRequest(told=f"The request's head is malformed (RFC 9112): {error}.") from None
     method = parser.get_method()
     if method == b"CONNECT":
         raise MethodNotAllowed()

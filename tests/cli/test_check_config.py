@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from click.testing import Result
@@ -85,7 +86,7 @@ class CheckConfigTests(SynchronousTestCase):
         ):
             before = (self.directory / name).read_bytes()
             (self.directory / name).write_bytes(content)
-            self.assertIn(f"{self.file}: listen.", self.wrong())
+            self.assertRegex(self.wrong(), rf"^{re.escape(str(self.file))}:\d+: listen\.")
             (self.directory / name).write_bytes(before)
         self.assertEqual(self.check().exit_code, 0)
 
