@@ -291,16 +291,19 @@ class Listener:
         return _REASONS.get(problem) or f"it did not verify (OpenSSL error {problem})"
 
     def _identity(self, connection: SSL.Connection) -> Identity:
-        certificate = connection.get_peer_certificate(as_cryptography=True)
+        problem = connection.get_app_data()
+        if problem is not None:  # looked at no further: it may be of a form that cannot even be read
+            raise Unauthenticated(
+                f"X509 error {problem}", f"Your client certificate was refused: {self.why_refused(connection)}."
+            )
+        try:
+            certificate = connection.get_peer_certificate(as_cryptography=True)
+        except (ValueError, x509.InvalidVersion) as error:
+            raise Unauthenticated(str(error), "Your client certificate is not well-formed (RFC 5280).") from None
         if certificate is None:
             raise Unauthenticated(
                 told="This relay knows its clients by certificate, and you sent none. "
                 "Configure a client certificate and its key."
-            )
-        problem = connection.get_app_data()
-        if problem is not None:
-            raise Unauthenticated(
-                f"X509 error {problem}", f"Your client certificate was refused: {self.why_refused(connection)}."
             )
         return Identity(
             name=_name(certificate, self._name_from),

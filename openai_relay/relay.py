@@ -95,6 +95,7 @@ class Relay:
         lease = None
         own: list[Pair] = []
         response: Response | None = None
+        trailers: list[Pair] = []
         try:
             self._account.opened(exchange)
             request.on_gone = lambda error: self._leave(request, exchange, error)
@@ -114,7 +115,7 @@ class Relay:
             request.flush()
             if rest is not None:
                 await rest  # streamed
-            request.finish(trailers_for_client(response.trailers))
+            trailers = trailers_for_client(response.trailers)
         except Exception as error:  # noqa: BLE001 - the one place
             exchange.error = self._explain(error, exchange)
             self._refuse(request, response, exchange.error, exchange, own)
@@ -123,6 +124,8 @@ class Relay:
                 lease.release()
             exchange.bytes_in, exchange.bytes_out = request.bytes_in, request.bytes_out
             self._account.closed(exchange.close(self._monotonic_ns()))  # accounted: ledger and metrics
+        # Last of all: the client's next request may have come already, and is then served within this call.
+        request.finish(trailers)
 
     def _check(self, request: Request) -> None:
         """What this relay forwards at all."""
@@ -158,6 +161,7 @@ class Relay:
         """Tell the client: with an error body, or, once the head is out, with an error event and a cut."""
         if isinstance(error, ClientGone):
             exchange.status = exchange.status or error.status
+            request.cut()  # it is gone, and if not, it must not take this for an end
             return
         if request.finished:
             return
@@ -179,7 +183,6 @@ class Relay:
         ]
         request.send_head(error.status, _phrase(error.status), fields, len(body))
         request.write(body)
-        request.finish()
 
     def _ended(self, result: object, request: Request) -> object:
         del self._running[request]

@@ -11,7 +11,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa, x25519
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from OpenSSL._util import lib
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -351,6 +351,25 @@ class OptionalTests(HandshakeCase):
         ]
         for credential, crl, reason in cases:
             self.assertEqual(self.told(credential, crl), refused + reason)
+
+    def test_certificate_that_cannot_be_read(self) -> None:
+        """A certificate of a form that only OpenSSL puts up with is refused like others, not with an exception."""
+        good = client().certificate
+        date = good.not_valid_before_utc.strftime("%y%m%d%H%M%SZ").encode()
+        der = good.public_bytes(serialization.Encoding.DER)
+        path = self.directory / "bad.der"
+        for bad in (der.replace(date, date[:-3] + b"99Z"), der.replace(b"\xa0\3\2\1\2", b"\xa0\3\2\1\7")):
+            path.write_bytes(bad)
+            context = client_context()
+            context.use_certificate_file(str(path), crypto.FILETYPE_ASN1)
+            context.use_privatekey(client().private_key)
+            listener = self.listener(self.listen(client_auth="optional"))
+            accepting, _ = handshake(listener.context(), context)
+            self.assertTrue(accepting.handshaken)
+            self.assertTold(
+                listener.arrived(accepting.tls),
+                "Your client certificate was refused: its signature is not its issuer's.",
+            )
 
     def test_trust_in_an_intermediate_alone(self) -> None:
         """Where only the intermediate is trusted and its root is not, the reason says that the root is missing."""

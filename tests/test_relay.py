@@ -91,6 +91,15 @@ class DoneTests(RelayCase):
         self.assertEqual((exchange.identity, exchange.closed_ns), (ALICE, None))
         self.assertEqual(self.relay.running, 1)
 
+    def test_old_client(self) -> None:
+        """HTTP/1.0 is spoken with those who speak it, recorded as such, and HTTP/1.1 with the upstream."""
+        wire = self.asked(request().replace(b"HTTP/1.1", b"HTTP/1.0"))
+        self.assertIn(b"GET /v1/models HTTP/1.1\r\n", self.upstream_wire().taken())
+        self.upstream_wire().receive(STREAM_HEAD + chunk(b"data: 1\n\n") + chunk(b""))
+        self.assertTrue(self.took(wire).endswith(b"\r\n\r\ndata: 1\n\n"))
+        self.assertEqual(wire.ending, "closed")
+        self.assertEqual(self.assertRecorded(200, "done").http_version, "1.0")
+
     def test_errors_of_the_upstream_pass(self) -> None:
         """What the upstream refuses is passed on as it is, and is no error of the relay's."""
         wire = self.asked()
@@ -264,7 +273,8 @@ class RefusedTests(RelayCase):
         self.assertRefused(answered, 400, "malformed_request", "A request must have exactly one Host field.")
         self.assertEqual(answered.fields["connection"], "close")
         wire.lose()
-        self.assertEqual((self.closed[0].method, self.closed[0].path), ("", ""))
+        exchange = self.closed[0]
+        self.assertEqual((exchange.method, exchange.path, exchange.identity), ("", "", ALICE))
 
     def test_too_large_a_head(self) -> None:
         """A head that is too large is refused with 431."""
@@ -409,6 +419,29 @@ class ConcurrencyTests(RelayCase):
         for _ in range(5):
             self.client()
         self.assertServing()
+
+
+class OneAtATimeTests(RelayCase):
+    """The limit of open exchanges: one."""
+
+    limit_settings = LimitSettings(concurrent=1)
+
+    def test_sent_ahead(self) -> None:
+        """A request that was sent ahead does not run beside the one before it: that one has given its place back."""
+        wire = self.asked(request(target="/v1/1") + request(target="/v1/2") + request(target="/v1/3"))
+        for number in (b"1", b"2", b"3"):
+            self.upstream_wire().receive(answer(number))
+        answered = read_answers(self.took(wire), "GET", "GET", "GET")
+        self.assertEqual([(each.status, each.body) for each in answered], [(200, b"1"), (200, b"2"), (200, b"3")])
+        self.assertEqual([each.path for each in self.closed], ["/v1/1", "/v1/2", "/v1/3"])
+
+    def test_sent_ahead_of_a_failure(self) -> None:
+        """Nor does one that was sent ahead of an exchange that failed."""
+        wire = self.asked(request(target="/v1/1") + request(target="/v1/2"))
+        self.upstream_wire().lose()
+        self.upstream_wire().receive(answer(b"2"))
+        answered = read_answers(self.took(wire), "GET", "GET")
+        self.assertEqual([each.status for each in answered], [502, 200])
 
 
 class ClientLeavesTests(RelayCase):

@@ -111,8 +111,9 @@ class NotifierTests(NotifierCase):
 
     def test_nobody_asked(self) -> None:
         """Outside systemd nothing is said, to anybody."""
+        events = observe(self)
         Notifier(self.clock, {}, PID).ready("serving")
-        self.assertEqual(self.told(), [])
+        self.assertEqual((self.told(), events), ([], []))
 
     def test_systemd_is_gone(self) -> None:
         """That nobody listens is logged as a warning, without what was to be said, and nothing breaks."""

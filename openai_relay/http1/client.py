@@ -271,7 +271,6 @@ class ClientConnection(Protocol):
 
     def abandon(self) -> None:
         """Reset the connection; nobody is told."""
-        self._waiting = None if self._waiting is None or self._waiting.called else self._waiting
         self._sink = None
         if self._sending is not None:
             self._sending.stop()
@@ -328,10 +327,9 @@ class ClientConnection(Protocol):
             return
         if self.response is not None:
             phase, limit = "body", limits.idle_timeout
-            waits_for_us = self._paused
         else:
             phase, limit = "head", limits.first_byte_timeout
-            waits_for_us = sending is not None and sending.waits_for_body
+        waits_for_us = self._paused or (sending is not None and sending.waits_for_body)
         mark = now if waits_for_us else (phase, self._bytes, sending.sent if sending is not None else 0)
         if self._wait.lasts(mark, now) >= limit:
             self._fail(UpstreamTimeout(f"silent for {limit:g} s ({phase})"))

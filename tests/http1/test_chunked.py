@@ -147,6 +147,11 @@ class ChunkDecoderTests(SynchronousTestCase):
         payload, decoder = decode([b"0\r\n", b"\r", b"\n"])
         self.assertEqual((payload, decoder.done, decoder.trailers), (b"", True, []))
 
+    def test_payload_that_looks_like_a_chunk(self) -> None:
+        """A block of payload that has the form of a chunk is payload all the same."""
+        payload, decoder = decode([b"14\r\n", b"5\r\nhello\r\n", b"5\r\nworld\r\n", b"\r\n", b"0\r\n\r\n"])
+        self.assertEqual((payload, decoder.done), (b"5\r\nhello\r\n5\r\nworld\r\n", True))
+
     def test_sizes(self) -> None:
         """A size is one to fifteen hexadecimal digits and nothing else."""
         for size in (

@@ -793,6 +793,18 @@ class TimeOutTests(ClientCase):
         self.sweep(wire, 2)
         asked.sink.reasons[0].trap(UpstreamTimeout)
 
+    def test_upload_during_the_answer(self) -> None:
+        """An upstream that has begun its answer, and waits for the rest of the request, is not blamed either."""
+        wire = self.connect()
+        body = Body(None, b"hello")
+        asked = self.ask(wire, b"POST", body)
+        wire.send(CHUNKED + b"1\r\na\r\n")
+        self.sweep(wire, 3 * LIMITS.idle_timeout)
+        self.assertEqual(asked.sink.reasons, [])
+        body.whole.callback(None)
+        self.sweep(wire, LIMITS.idle_timeout + 1)
+        asked.sink.reasons[0].trap(UpstreamTimeout)
+
     def test_idle(self) -> None:
         """A connection on which nothing is asked is let go before the upstream would do it."""
         wire = self.connect()
