@@ -8,6 +8,7 @@ ending in that function's ``finally``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
@@ -95,7 +96,7 @@ class Relay:
         lease = None
         own: list[Pair] = []
         response: Response | None = None
-        trailers: list[Pair] = []
+        ending: Callable[[], None] = request.cut
         try:
             self._account.opened(exchange)
             request.on_gone = lambda error: self._leave(request, exchange, error)
@@ -115,17 +116,19 @@ class Relay:
             request.flush()
             if rest is not None:
                 await rest  # streamed
-            trailers = trailers_for_client(response.trailers)
+            ending = partial(request.finish, trailers_for_client(response.trailers))
         except Exception as error:  # noqa: BLE001 - the one place
-            exchange.error = self._explain(error, exchange)
+            exchange.error = _without_frames(self._explain(error, exchange))
             self._refuse(request, response, exchange.error, exchange, own)
+            ending = request.finish
         finally:
             if lease is not None:
                 lease.release()
             exchange.bytes_in, exchange.bytes_out = request.bytes_in, request.bytes_out
-            self._account.closed(exchange.close(self._monotonic_ns()))  # accounted: ledger and metrics
-        # Last of all: the client's next request may have come already, and is then served within this call.
-        request.finish(trailers)
+            try:
+                self._account.closed(exchange.close(self._monotonic_ns()))  # accounted: ledger and metrics
+            finally:
+                ending()  # last: the client's next request may have come already, and is then served within this call
 
     def _check(self, request: Request) -> None:
         """What this relay forwards at all."""
@@ -213,6 +216,12 @@ class Relay:
         self._stopped = True
         for course in list(self._running.values()):
             course.cancel()
+
+
+def _without_frames(error: RelayError) -> RelayError:
+    """The cause without its traceback, whose frames hold this very exchange and its connection: a cycle."""
+    error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _note_request(exchange: Exchange, request: Request) -> None:

@@ -139,13 +139,13 @@ class RelayService(MultiService):
         gc.collect()
         gc.freeze()
         # An exchange leaves next to no cycles, and makes enough objects to have a scan every tenth one.
-        gc.set_threshold(_GC_THRESHOLD, 20, 50)
+        gc.set_threshold(_GC_THRESHOLD, 10, 10)
         self._notifier.ready(f"serving on {self.address}")
         self.log.info(
-            "serving on {address}, forwarding to {upstream}; metrics on {admin}",
+            "serving on {address}, forwarding to {upstream}; health and metrics: {admin}",
             address=self.address,
             upstream=self._settings.upstream.url,
-            admin=self.admin_address or "no address",
+            admin=self.admin_address or "off",
         )
 
     def stopService(self) -> Deferred[Any]:
@@ -190,10 +190,10 @@ class RelayService(MultiService):
         except CannotListenError as error:
             reason = getattr(error.socketError, "strerror", None) or error.socketError
             raise SystemExit(
-                f"openai-relay: cannot listen on {error.interface}:{error.port}: {reason}; "
+                f"openai-relay: cannot listen on {_join(error.interface, error.port)}: {reason}; "
                 "is another one running there? Choose another address in [listen] or [admin]."
             ) from None
-        except LookupError as error:
+        except (LookupError, ValueError) as error:
             raise SystemExit(f"openai-relay: listen.address = {settings.listen.address!r}: {error}") from None
 
     def _open_clients_port(self, address: str, backlog: int) -> str:

@@ -172,7 +172,7 @@ class TLSTransport(_TCPConnection):
         return bool(self.connected) and not self.disconnecting and not self._aborting
 
     def _refuse(self, error: Exception) -> None:
-        self._refused = error
+        self._refused = error.with_traceback(None)  # its frames hold this transport: a cycle
         self._flush()  # the alert
         refused = getattr(self.protocol, "handshakeRefused", None)
         if refused is not None:
@@ -299,9 +299,19 @@ class TLSPort(tcp.Port):
     def adopt(
         cls, descriptor: int, factory: IProtocolFactory, context: Callable[[], SSL.Context], reactor: Any
     ) -> TLSPort:
-        """Listen on a socket that somebody else opened, such as systemd."""
+        """
+        Listen on a socket that somebody else opened, such as systemd.
+
+        :raises ValueError: it does not listen for TCP connections.
+        """
         with sockets.socket(fileno=sockets.dup(descriptor)) as probe:
             family = probe.family
+            is_tcp = family in (sockets.AF_INET, sockets.AF_INET6) and probe.type == sockets.SOCK_STREAM
+            if not is_tcp or not probe.getsockopt(sockets.SOL_SOCKET, sockets.SO_ACCEPTCONN):
+                raise ValueError(
+                    "the socket that was passed does not listen for TCP connections: "
+                    "its unit needs ListenStream= with a port, and no Accept=yes"
+                )
             interface = probe.getsockname()[0]
         self = cls(None, factory, context, 0, interface, reactor)
         self._preexistingSocket = sockets.fromfd(descriptor, family, sockets.SOCK_STREAM)

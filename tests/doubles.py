@@ -73,6 +73,7 @@ class MemorySocket:
         self.broken = False  # the peer has reset the connection
         self.closed = False
         self.reset = False  # we have reset it
+        self.no_delay = False
         self.sent_fin = False
 
     @property
@@ -113,6 +114,8 @@ class MemorySocket:
     def setsockopt(self, level: int, option: int, value: Any) -> None:
         if (level, option) == (sockets.SOL_SOCKET, sockets.SO_LINGER):
             self.reset = True
+        elif (level, option) == (sockets.IPPROTO_TCP, sockets.TCP_NODELAY):
+            self.no_delay = bool(value)
 
     def getsockopt(self, level: int, option: int, size: int = 0) -> bytes:
         """Of ``TCP_INFO`` the state: established, or CLOSE_WAIT, or CLOSE."""

@@ -142,12 +142,15 @@ class RecordingAccount:
 
     opened_exchanges: list[Exchange] = field(default_factory=list)
     closed_exchanges: list[Exchange] = field(default_factory=list)
+    broken: Exception | None = None  #: raised once an exchange has been noted as closed
 
     def opened(self, exchange: Exchange) -> None:
         self.opened_exchanges.append(exchange)
 
     def closed(self, exchange: Exchange) -> None:
         self.closed_exchanges.append(exchange)
+        if self.broken is not None:
+            raise self.broken
 
 
 class WatchedLimits:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone, ConnectionRefusedError
 from twisted.trial.unittest import SynchronousTestCase
 
-from openai_relay.core.errors import TooManyConnections, Unauthenticated
+from openai_relay.core.errors import RelayError, TooManyConnections, Unauthenticated
 from openai_relay.core.exchange import Exchange
 from openai_relay.core.settings import LimitSettings
 from openai_relay.tls import TLSTruncated
@@ -800,6 +801,35 @@ class BugTests(RelayCase):
         self.assertRecorded(500, "bug", "relay_bug")
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
         self.assertEqual(self.far_end.connections, [])
+        self.limits.broken = None
+        self.assertServing()
+
+    def test_bug_in_the_account(self) -> None:
+        """An account that raises costs no client the end of its answer, and is logged."""
+        wire = self.asked()
+        self.upstream_wire().receive(STREAM_HEAD + chunk(b"data: 1\n\n"))
+        self.account.broken = RuntimeError("something that nobody foresaw")
+        self.upstream_wire().receive(chunk(b""))
+        self.account.broken = None
+        answered = self.answered(wire)
+        self.assertEqual((answered.body, answered.complete), (b"data: 1\n\n", True))
+        gc.collect()
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertServing()
+
+    def test_bug_while_refusing(self) -> None:
+        """A refusal that cannot even be written cuts the connection, so that no later answer is taken for it."""
+
+        class Unspeakable(RelayError):
+            def headers(self) -> list[tuple[bytes, bytes]]:
+                raise RuntimeError("something that nobody foresaw")
+
+        self.limits.broken = Unspeakable()
+        wire = self.asked()
+        self.assertEqual((self.took(wire), wire.ending), (b"", "cut"))
+        self.assertEqual(self.limits.out, set())
+        gc.collect()
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
         self.limits.broken = None
         self.assertServing()
 

@@ -117,7 +117,7 @@ def _print_lines(access: snippets.Access) -> None:
     click.echo(snippets.curl(access))
     heading("Python (pip install openai)")
     click.echo(snippets.heredoc("python3 -", snippets.python(access)), nl=False)
-    heading("Node (npm install openai undici)")
+    heading("Node (npm install openai undici@6)")
     click.echo(snippets.heredoc("node --input-type=module -", snippets.node(access)), nl=False)
     heading("Environment, for programs written after the mTLS recipes of the SDKs")
     click.echo(snippets.environment(access), nl=False)

@@ -221,7 +221,6 @@ class ClientConnection(Protocol):
         self.resume()  # before the sink sees anything: it may pause at once
         early, self._buffer = self._buffer, b""
         if early or self._body_framing == 0:
-            self._bytes -= len(early)
             self.dataReceived(early)
         if self._cut is not None and self._sink is not None:
             self._break_off(self._cut)

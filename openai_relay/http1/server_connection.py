@@ -344,6 +344,8 @@ class ServerConnection(Protocol):
         if request is not None:
             request.client_left()
         self.factory.connection_lost(self)
+        # No cycle may keep the TLS state of a closed connection until the collector comes by.
+        self.gate = Gate()
 
     def sweep(self, now: float) -> None:
         """Has the client kept us waiting too long, or left while nobody was reading?"""

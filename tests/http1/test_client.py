@@ -422,6 +422,15 @@ class LateBodyTests(ClientCase):
         self.turns.settle()
         self.assertEqual(asked.sink.body, b"ab")
 
+    def test_pauses_with_its_last_block(self) -> None:
+        """Who pauses a body with its last block has got it all, and leaves no paused connection behind."""
+        wire = self.connect()
+        asked = self.ask(wire)
+        wire.send(CHUNKED)
+        asked.sink.then = asked.head.pauseProducing
+        wire.send(b"2\r\nok\r\n0\r\n\r\n")
+        self.assertEqual((asked.sink.complete, self.free, wire.reads), (True, [True], True))
+
     def lost_before_it_was_taken(self, answer: bytes, reason: Exception) -> Asked:
         wire = self.connect()
         asked = self.ask(wire, late=True)
@@ -658,6 +667,14 @@ class EarlyAnswerTests(ClientCase):
         body.whole.callback(None)
         self.assertNotIn(b"0\r\n\r\n", b"".join(wire.blocks))
 
+    def test_stopped_at_once(self) -> None:
+        """The rest of the request is stopped in the same turn: nothing of it is written behind the end."""
+        wire = self.connect()
+        body = Body(None, b"hello")
+        self.ask(wire, b"POST", body)
+        wire.protocol.dataReceived(OK)
+        self.assertEqual((wire.connected, body.told), (1, ["stop"]))
+
     def test_only_its_beginning(self) -> None:
         """An answer that begins before the request is complete, and ends after it, is as good as any."""
         wire = self.connect()
@@ -680,9 +697,10 @@ class AbortTests(ClientCase):
         body = Body(None, b"hello")
         asked = self.ask(wire, b"POST", body)
         asked.waiting.cancel()
+        self.assertEqual((wire.ended, body.told), ("reset", ["stop"]))
         self.assertIsInstance(asked.failure, CancelledError)
         self.turns.settle()
-        self.assertEqual((wire.ended, wire.connected, body.told, self.free), ("reset", 0, ["stop"], [False]))
+        self.assertEqual((wire.connected, body.told, self.free), (0, ["stop"], [False]))
 
     def test_in_the_body(self) -> None:
         """Stopping the body resets the connection and stops the request's body; its taker is told nothing more."""

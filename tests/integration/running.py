@@ -226,7 +226,7 @@ class Relay(Running):
         super().__init__(command, site.directory, environment)
         self.site = site
         self.url, self.port = _url_and_port(self, r"serving on (127\.0\.0\.1:(\d+))")
-        self.admin_port = int(self.announced(r"metrics on 127\.0\.0\.1:(\d+)")[1])
+        self.admin_port = int(self.announced(r"health and metrics: 127\.0\.0\.1:(\d+)")[1])
 
     @classmethod
     def configured(cls, site: Site, upstream: str, more: Tables | None = None) -> Relay:

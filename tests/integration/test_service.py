@@ -143,6 +143,24 @@ class AdoptedTests(InProcessCase):
             await port.stopListening()
             self.assertEqual(listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN), 1)
 
+    async def test_other_sockets(self) -> None:
+        """A socket that is not TCP's, or that does not listen, is refused with what the socket unit needs."""
+        service = self.start(without_admin(self.settings(self.upstream())))
+        for family, kind in (
+            (socket.AF_UNIX, socket.SOCK_STREAM),
+            (socket.AF_INET, socket.SOCK_DGRAM),
+            (socket.AF_INET, socket.SOCK_STREAM),
+        ):
+            with socket.socket(family, kind) as passed:
+                error = self.assertRaises(
+                    ValueError, TLSPort.adopt, passed.fileno(), service._factory, service._listener.context, reactor
+                )
+                self.assertEqual(
+                    str(error),
+                    "the socket that was passed does not listen for TCP connections: "
+                    "its unit needs ListenStream= with a port, and no Accept=yes",
+                )
+
 
 class AdminTests(InProcessCase):
     async def test_ready(self) -> None:
