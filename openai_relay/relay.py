@@ -136,7 +136,7 @@ class Relay:
             raise ShuttingDown()
         if request.method == b"TRACE":
             raise MethodNotAllowed()
-        if request.upgrade is not None and request.upgrade.lower() == b"websocket":
+        if request.upgrade is not None and b"websocket" in request.upgrade.lower():
             raise UpgradeRefused()
         self._paths.check(request.target, request.method)
 

@@ -45,6 +45,8 @@ from openai_relay.upstream import BadUpstream, Upstream
 
 #: Seconds that running exchanges get to finish when the service stops.
 DRAIN_TIMEOUT = 30.0
+#: Seconds between two log lines about refused handshakes; the metrics count them all.
+REFUSALS_APART = 1.0
 #: By number: twistd puts objects of its own in the place of `sys.stdout`.
 _STDOUT, _STDERR = 1, 2
 _GC_THRESHOLD = 20_000
@@ -118,6 +120,7 @@ class RelayService(MultiService):
                 log_lines_dropped=lambda: self._writer.dropped,
             )
         )
+        self._refusal_told = float("-inf")
         self._clients_port: IListeningPort | None = None
         self._admin_port: IListeningPort | None = None
         self.address = ""
@@ -234,7 +237,10 @@ class RelayService(MultiService):
         if error is not None:
             connection.client = Unauthenticated()
             self._tally.handshake_ended("refused")
-            self.log.debug(
+            now = time.monotonic()
+            told_lately = now - self._refusal_told < REFUSALS_APART
+            self._refusal_told = self._refusal_told if told_lately else now
+            (self.log.debug if told_lately else self.log.info)(
                 "handshake refused for {host}: {reason}",
                 host=connection.client_address,
                 reason=self._listener.why_refused(connection.transport.tls),

@@ -149,7 +149,7 @@ class Options(usage.Options):
 def standard_error() -> ILogObserver:
     """What the relay has to say, and what goes wrong in Twisted; not each port and factory that Twisted opens."""
     levels = LogLevelFilterPredicate(LogLevel.info)
-    for namespace in ("twisted", "log_legacy"):
+    for namespace in ("twisted", "log_legacy", "openai_relay.tls"):
         levels.setLogLevelForNamespace(namespace, LogLevel.warn)
     return FilteringLogObserver(textFileLogObserver(sys.stderr), [levels])
 

@@ -21,17 +21,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from OpenSSL import SSL
 from OpenSSL._util import ffi, lib
-from twisted.internet import main, tcp
+from twisted.internet import interfaces, main, tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import (
-    IAddress,
-    IHandshakeListener,
-    IProtocolFactory,
-    IReactorPluggableNameResolver,
-    IReactorTCP,
-    IReactorTime,
-)
+from twisted.internet.interfaces import IHandshakeListener, IProtocolFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -41,7 +34,6 @@ else:
     _TCPConnection = object
 
 _SIZE: Final = 65_536
-_MORE: Final = SSL.WantReadError
 _WANT_READ: Final = 2  # SSL_ERROR_WANT_READ
 _ZERO_RETURN: Final = 6  # SSL_ERROR_ZERO_RETURN: close_notify
 #: One reactor thread uses these, and nothing stays in them between two calls.
@@ -87,6 +79,9 @@ class TLSTransport(_TCPConnection):
         self._out = connection._from_ssl
         self._early = []
         self.setTcpNoDelay(True)
+        self.setTcpKeepAlive(True)  # a peer that vanishes without a word is noticed, within a minute and a half
+        for option, value in ((sockets.TCP_KEEPIDLE, 45), (sockets.TCP_KEEPINTVL, 15), (sockets.TCP_KEEPCNT, 3)):
+            self.socket.setsockopt(sockets.IPPROTO_TCP, option, value)
 
     def doRead(self) -> Any:
         """The socket is readable: decrypt all that came and hand it up in one block."""
@@ -123,7 +118,10 @@ class TLSTransport(_TCPConnection):
                 return failure
         # A KeyUpdate, for instance, is answered without anybody having written.
         if self.connected and _waiting(self._out, _POINTER):
-            self._flush()
+            if self.producerPaused:  # it asks for answers of TLS itself, and reads none
+                self.abortConnection()
+            else:
+                self._flush()
         return None
 
     def _explain(self, result: int) -> Exception | None:
@@ -255,6 +253,12 @@ class TLSTransport(_TCPConnection):
         self._notified = True
         FileDescriptor.loseConnection(self)
 
+    def connectionLost(self, reason: Any) -> None:
+        """The socket is closed; OpenSSL's memory goes now, whoever still holds the transport."""
+        super().connectionLost(reason)
+        for name in ("tls", "_ssl", "_in", "_out"):
+            self.__dict__.pop(name, None)
+
     def peer_has_closed(self) -> bool:
         """Whether the peer has sent FIN or RST, seen past bytes that nobody reads (Linux's TCP_INFO)."""
         if not self.connected:
@@ -354,7 +358,7 @@ class TLSConnector(tcp.Connector):
         return TLSClient(self.host, self.port, self.bindAddress, self, self.reactor)
 
 
-@implementer(IReactorTCP, IReactorTime, IReactorPluggableNameResolver)
+@implementer(interfaces.IReactorTCP, interfaces.IReactorTime, interfaces.IReactorPluggableNameResolver)
 class TLSReactor:
     """
     The reactor as an endpoint sees it, with TLS in each connection it makes.
@@ -394,6 +398,3 @@ class TLSReactor:
         connector.verify = self._verify
         connector.connect()
         return connector
-
-
-__all__ = ["Failure", "IAddress", "TLSClient", "TLSPort", "TLSReactor", "TLSServer", "TLSTransport", "TLSTruncated"]

@@ -31,7 +31,7 @@ from openai_relay.core.errors import (
     UpstreamUnreachable,
     UpstreamUntrusted,
 )
-from openai_relay.core.headers import UpstreamFields, for_upstream, trailers_for_upstream
+from openai_relay.core.headers import UpstreamFields, for_upstream, interim_for_client, trailers_for_upstream
 from openai_relay.core.settings import UpstreamSettings
 from openai_relay.http1.client import ClientLimits, StaleConnection
 from openai_relay.http1.fields import FieldLines, Pair
@@ -164,6 +164,7 @@ class Upstream:
         """
         headers = FieldLines(for_upstream(request.fields, self._fields, request_id))
         request.select_trailers = self._select_trailers
+        request.select_interim = interim_for_client
         try:
             try:
                 return await self._send(request, headers)

@@ -268,6 +268,20 @@ class RequiredTests(HandshakeCase):
         accepting, _ = handshake(listener.context(), served)
         self.assertEqual(accepting.tls.get_protocol_version_name(), "TLSv1.2")
 
+    def test_weak_ciphers(self) -> None:
+        """In TLS 1.2 nothing is served without forward secrecy and authenticated encryption."""
+        listener = self.listener(self.listen())
+        for ciphers, served in (
+            (b"ECDHE-ECDSA-AES128-GCM-SHA256", True),
+            (b"ECDHE-ECDSA-CHACHA20-POLY1305", True),
+            (b"ECDHE-ECDSA-AES128-SHA256", False),
+            (b"ECDHE-ECDSA-AES256-SHA", False),
+        ):
+            context = client_context(client())
+            context.set_max_proto_version(SSL.TLS1_2_VERSION)
+            context.set_cipher_list(ciphers)
+            self.assertEqual(handshake(listener.context(), context)[0].handshaken, served, ciphers)
+
     def test_no_resumption(self) -> None:
         """No session is resumed, whose certificate nobody would look at again."""
         listener = self.listener(self.listen())

@@ -272,6 +272,16 @@ def trailers_for_upstream(trailers: Iterable[Pair], policy: UpstreamFields) -> l
     return [pair for pair in trailers if _passes(pair[0].lower(), policy.actions)]
 
 
+def interim_for_client(fields: Iterable[Pair]) -> list[Pair]:
+    """The fields of an interim answer (1xx) as the client gets them: nothing of ours belongs there."""
+    fields = list(fields)
+    named: set[bytes] = set()
+    for name, value in fields:
+        if name.lower() == b"connection":
+            _add_options(value, named)
+    return _without(trailers_for_client(fields), named)
+
+
 def trailers_for_client(trailers: Iterable[Pair]) -> list[Pair]:
     """The trailer fields of the upstream's answer as the client gets them; see ``trailers_for_upstream``."""
     return [pair for pair in trailers if pair[0].lower() not in _RESPONSE_ACTIONS]

@@ -67,7 +67,7 @@ _WATCHED: Final = frozenset(
 _WATCHED_LENGTHS: Final = frozenset(len(name) for name in _WATCHED)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)  # a field's value may be a secret
 class RequestHead:
     """A request's first line and fields, and what follows from them."""
 
@@ -81,7 +81,7 @@ class RequestHead:
     upgrade: bytes | None  #: the protocol asked for, if the client asked for one
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)  # a field's value may be a secret
 class ResponseHead:
     """A response's first line and fields, and what follows from them."""
 

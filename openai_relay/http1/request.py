@@ -55,6 +55,8 @@ class Request:
         self.received_trailers: list[Pair] = []
         #: Which trailer fields go on to whoever takes the body; ``None``: all.
         self.select_trailers: Callable[[list[Pair]], list[Pair]] | None = None
+        #: What of an interim answer's fields goes on to the client; ``None``: all.
+        self.select_interim: Callable[[list[Pair]], list[Pair]] | None = None
         self.on_gone: Callable[[RelayError], None] | None = None
         self.answered = False  # the final head is on its way
         self.finished = False
@@ -162,6 +164,8 @@ class Request:
     def send_interim(self, status: int, reason: bytes, fields: list[Pair]) -> None:
         """Pass on an interim answer, such as 100 Continue; HTTP/1.0 has none (RFC 9110 §15.2)."""
         if not self.finished and not self.answered and self.version == b"1.1":
+            if self.select_interim is not None:
+                fields = self.select_interim(fields)
             self.connection.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, write_fields(fields)))
 
     def send_head(self, status: int, reason: bytes, fields: list[Pair], length: int | None) -> None:
@@ -181,7 +185,7 @@ class Request:
             connection.close_after()
         else:
             self._chunked = True
-        closing = connection.closing or (self.receiving and self._consumer is None)
+        closing = connection.closing or self.receiving  # what is still coming may never end
         if closing:
             connection.close_after()
         if self._consumer is None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Bytes of pipelined requests that are read ahead.
 READ_AHEAD: Final = 65_536
+#: Requests of one connection that are answered at one go, where the answers need nobody else.
+FAIR_SHARE: Final = 16
 #: How long a closing connection still takes what the client is sending, so that the answer is not lost in a reset.
 LINGER: Final = 5.0
 LINGER_BYTES: Final = 16 * 1024 * 1024
@@ -124,9 +126,14 @@ class ServerConnection(Protocol):
         if self._serving:
             return
         self._serving = True
+        fair = FAIR_SHARE
         try:
             while self._request is None and self._buffer and not self.gate.blocked and self._phase not in _OVER:
                 if not self._head():
+                    break
+                fair -= 1
+                if not fair:
+                    self._sweep.soon(self._go_on)  # the others first
                     break
         finally:
             self._serving = False
@@ -279,11 +286,15 @@ class ServerConnection(Protocol):
             self._go_on()
 
     def _go_on(self) -> None:
-        if self._paused:
+        """Serve what was read ahead, and read again only when that has become little."""
+        self._next()
+        if self._serving or self._phase in _OVER:
+            return
+        if self._request is not None:
+            self.resume()
+        elif self._paused and not self.gate.blocked:
             self._paused = False
             self.transport.resumeProducing()
-        if self._buffer:
-            self._next()
 
     def _hang_up(self, receiving: bool) -> None:
         """Close; where the client is still sending, first let it read the answer."""
@@ -341,6 +352,8 @@ class ServerConnection(Protocol):
         self._sweep.discard(self)
         request, self._request = self._request, None
         self._closing = True
+        self._phase = _CLOSING
+        self._buffer = b""
         if request is not None:
             request.client_left()
         self.factory.connection_lost(self)

@@ -8,6 +8,7 @@ anyway with what they were at the last sweep.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -48,6 +49,10 @@ class Sweep:
         if not self._members and self._call is not None:
             self._call.cancel()
             self._call = None
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Call in the next turn, after whatever else is waiting."""
+        self._clock.callLater(0, call)
 
     def _run(self) -> None:
         # Counted in intervals, not read from a clock: a clock that jumps must not end anybody's wait.

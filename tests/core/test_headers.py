@@ -13,6 +13,7 @@ from openai_relay.core.headers import (
     UpstreamFields,
     for_client,
     for_upstream,
+    interim_for_client,
     trailers_for_client,
     trailers_for_upstream,
 )
@@ -483,3 +484,20 @@ class TrailerTests(SynchronousTestCase):
         """What is removed or set in the head of an answer is not in its trailers."""
         for name in [*HOP_BY_HOP, b"Set-Cookie", b"alt-svc", b"X-Relay-Request-Id", b"x-ratelimit-limit-requests"]:
             self.assertEqual(trailers_for_client([(name, b"x"), (b"A", b"1")]), [(b"A", b"1")], name)
+
+
+class InterimTests(SynchronousTestCase):
+    """What of an interim answer reaches the client."""
+
+    def test_early_hints_pass_and_nothing_else_does(self) -> None:
+        """Hints pass in their order; what is hop-by-hop, named by Connection, or the account's own does not."""
+        hints = [(b"Link", b"</a>; rel=preload"), (b"X-Hint", b"1"), (b"link", b"</b>")]
+        others = [
+            (b"Connection", b"x-secret, close"),
+            (b"X-Secret", b"1"),
+            (b"Set-Cookie", b"a=b"),
+            (b"Transfer-Encoding", b"chunked"),
+            (b"Keep-Alive", b"timeout=5"),
+            (b"x-relay-request-id", b"forged"),
+        ]
+        self.assertEqual(interim_for_client([*others[:3], *hints, *others[3:]]), hints)

@@ -185,11 +185,11 @@ class BodyTests(ServerCase):
         taker = Taker(request)
         answer(request)
         wire.send(b"world" + GET)
-        self.assertEqual((wire.taken(), wire.ended, taker.body), (answered(), "half", b"hello"))
+        self.assertEqual((wire.taken(), wire.ended, taker.body), (answered(connection=CLOSE), "half", b"hello"))
         self.assertEqual(len(self.requests), 1)
 
     def test_body_after_the_answers_head(self) -> None:
-        """An answer may begin while the body is still coming; when both are complete the connection goes on."""
+        """An answer may begin while the body is still coming, and says at once that the connection closes after it."""
         wire = self.connect()
         request = self.request(wire, post(10) + b"hello")
         taker = Taker(request)
@@ -199,8 +199,7 @@ class BodyTests(ServerCase):
         request.write(b"ok")
         request.finish()
         self.assertEqual((taker.body, taker.ended), (b"helloworld", [None]))
-        self.assertEqual(wire.taken(), answered())
-        self.assertLives(wire)
+        self.assertEqual((wire.taken(), wire.ended), (answered(connection=CLOSE), "closed"))
 
     def test_late_words_from_the_last_exchange(self) -> None:
         """What a finished request is told to do does not touch the exchange that runs now."""

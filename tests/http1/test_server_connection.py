@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import weakref
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from openai_relay.core.errors import (
@@ -19,7 +23,7 @@ from openai_relay.core.errors import (
     MethodNotAllowed,
     RequestTimeout,
 )
-from openai_relay.http1.server_connection import LINGER, LINGER_BYTES, READ_AHEAD
+from openai_relay.http1.server_connection import FAIR_SHARE, LINGER, LINGER_BYTES, READ_AHEAD
 from tests.http1.serving import (
     CHUNKED_POST,
     CLOSE,
@@ -738,3 +742,57 @@ class EndingTests(ServerCase):
         self.connection(wire).handshakeCompleted()
         self.turns.settle()
         self.assertEqual((wire.ended, wire.connected), ("closed", 0))
+
+
+class FloodTests(ServerCase):
+    """A client that asks and asks costs the others nothing."""
+
+    def test_read_ahead_is_bounded_between_exchanges(self) -> None:
+        """However much a client pipelines while its answers take a while, no more than a bound is read ahead."""
+        wire = self.connect()
+        for _ in range(50):
+            wire.send(GET * 400)
+        most = 0
+        for _ in range(50):
+            self.assertFalse(self.requests[-1].finished)
+            answer(self.requests[-1])
+            self.turns.settle()
+            most = max(most, len(self.connection(wire)._buffer))
+        self.assertLessEqual(most, 2 * READ_AHEAD)
+
+    def test_answered_at_once_in_shares(self) -> None:
+        """Requests that are answered at once give way to others after a few, and all are answered in the end."""
+        wire = self.connect()
+        self.then = answer
+        connection = self.connection(wire)
+        connection.dataReceived(GET * (3 * FAIR_SHARE))
+        self.assertEqual(len(self.requests), FAIR_SHARE)
+        self.turns.settle()
+        self.assertEqual(len(self.requests), 3 * FAIR_SHARE)
+
+    def test_lost_between_two_shares(self) -> None:
+        """A client that leaves while its requests wait for their turn has no more of them served."""
+        wire = self.connect()
+        self.then = answer
+        connection = self.connection(wire)
+        connection.dataReceived(GET * (3 * FAIR_SHARE))
+        connection.connectionLost(Failure(ConnectionLost()))
+        self.turns.advance(0)
+        self.assertEqual(len(self.requests), FAIR_SHARE)
+
+    def test_nothing_is_left_of_a_closed_connection(self) -> None:
+        """A closed connection is freed at once, without waiting for the collector: it holds memory of OpenSSL's."""
+        self.then = answer
+        connection = self.factory.buildProtocol(None)
+        assert connection is not None
+        transport = StringTransport()
+        connection.makeConnection(transport)
+        connection.dataReceived(GET)
+        connection.connectionLost(Failure(ConnectionLost()))
+        left = weakref.ref(connection)
+        self.requests.clear()
+        transport.unregisterProducer()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        del connection
+        self.assertIsNone(left())

@@ -66,6 +66,8 @@ class InProcessCase(TestCase):
     def setUp(self) -> None:
         self.directory = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.directory)
+        #: What each connection to an upstream called it (SNI).
+        self.names_asked: list[bytes | None] = []
         # Starting a service tunes the collector for a process that does nothing else.
         self.addCleanup(gc.unfreeze)
         self.addCleanup(gc.set_threshold, *gc.get_threshold())
@@ -76,6 +78,7 @@ class InProcessCase(TestCase):
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.use_certificate(shown.certificate)
         context.use_privatekey(shown.private_key)
+        context.set_tlsext_servername_callback(lambda connection: self.names_asked.append(connection.get_servername()))
         standin = StandIn(reactor, "127.0.0.1:0", lambda: context, StandInOptions(expected_key=Secret(KEY)))
         standin.startService()
         self.addCleanup(standin.stopService)

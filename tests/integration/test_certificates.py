@@ -241,10 +241,11 @@ class UpstreamCertificateTests(CertificateCase):
             self.assertEqual((standin.counters.requests, standin.counters.malformed), (0, 0))
 
     async def test_names_and_addresses(self) -> None:
-        """An upstream is known by name, or by address if that is what its URL has."""
+        """An upstream is called and known by name, or known by address if that is what its URL has."""
         for host in ("localhost", "127.0.0.1"):
             service = self.in_front_of(self.standin, f"https://{host}:{self.standin.port}")
             self.assertEqual((await self.ask(service))[0], 200)
+        self.assertEqual(self.names_asked, [b"localhost", None])
 
     async def test_no_tls(self) -> None:
         """An upstream that speaks no TLS gets no request, and is told apart from one that is not trusted."""
