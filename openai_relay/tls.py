@@ -1,23 +1,21 @@
 """
 TLS right on the socket: Twisted's TCP transports with pyOpenSSL inside.
 
-Twisted's own ``TLSMemoryBIOProtocol`` feeds OpenSSL through a second protocol,
-an exception for each "not yet", and one more reactor turn for each write.  Here
-the transport itself decrypts what it reads into one reused buffer and sends
-what it encrypts at once; only what the socket does not take is queued.  What is
-queued is ciphertext, so buffering, producers and closing stay Twisted's.
+Twisted's own ``TLSMemoryBIOProtocol`` costs an exception for each "not yet" and a
+reactor turn for each write.  Here the transport decrypts into one reused buffer
+and sends what it encrypts within the turn; what the socket does not take is
+queued as ciphertext, so buffering, producers and closing stay Twisted's.
 
-The protocol above is told by `IHandshakeListener` when the handshake is done.
-A certificate that is refused is answered with its alert before anything of the
-request is looked at, and the socket then waits for the client to hang up, so
-that the alert is not lost in a reset.
+The protocol above is told by `IHandshakeListener` when the handshake is done.  A
+certificate that is refused gets its alert, and the socket then waits for the
+client to hang up, so that the alert is not lost in a reset.
 """
 
 from __future__ import annotations
 
 import socket as sockets
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from OpenSSL import SSL
 from OpenSSL._util import ffi, lib
@@ -27,6 +25,8 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IHandshakeListener, IProtocolFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from openai_relay.turn import Turn
 
 if TYPE_CHECKING:
     from twisted.internet.tcp import Connection as _TCPConnection
@@ -54,10 +54,8 @@ class TLSTruncated(ConnectionLost):
     """The peer closed the connection without saying so in TLS: what it sent may be cut short."""
 
 
-class Authenticate(Protocol):
-    """Looks at a finished handshake; raises to refuse it."""
-
-    def __call__(self, connection: SSL.Connection) -> None: ...
+#: Looks at a finished handshake; raises to refuse it.
+Authenticate = Callable[[SSL.Connection], None]
 
 
 class TLSTransport(_TCPConnection):
@@ -71,9 +69,10 @@ class TLSTransport(_TCPConnection):
     _refused: BaseException | None = None  # the handshake failed; waiting for the peer to hang up
     _early: list[bytes]  # written before the handshake was done
     _notified = False  # our close_notify is sent
+    _gathered = False  # what was written waits for the end of the turn
 
-    def _start_tls(self, connection: SSL.Connection) -> None:
-        self.tls = connection
+    def _start_tls(self, connection: SSL.Connection, turn: Turn) -> None:
+        self.tls, self._turn = connection, turn
         self._ssl = connection._ssl
         self._in = connection._into_ssl
         self._out = connection._from_ssl
@@ -117,7 +116,7 @@ class TLSTransport(_TCPConnection):
             if failure is not None and self.connected:
                 return failure
         # A KeyUpdate, for instance, is answered without anybody having written.
-        if self.connected and _waiting(self._out, _POINTER):
+        if self.connected and not self._gathered and _waiting(self._out, _POINTER):
             if self.producerPaused:  # it asks for answers of TLS itself, and reads none
                 self.abortConnection()
             else:
@@ -194,11 +193,18 @@ class TLSTransport(_TCPConnection):
         if done < size and not self._write_rest(data, done):  # a record holds 16 KiB
             lib.ERR_clear_error()
             self.abortConnection()
-            return
-        self._flush()
+        elif self._turn.gathers(self) and _waiting(self._out, _POINTER) < _SIZE // 2:
+            self._gathered = True
+        else:
+            self._flush()
+
+    def turn_over(self) -> None:
+        """Send what was written after others in this turn."""
+        self._gathered = False
+        if self.connected and not self._aborting:
+            self._flush()
 
     def writeSequence(self, iovec: Any) -> None:
-        """As `write`, for several blocks: they share TLS records."""
         self.write(b"".join(iovec))
 
     def _write_rest(self, data: bytes, done: int) -> bool:
@@ -250,6 +256,8 @@ class TLSTransport(_TCPConnection):
 
     def cutConnection(self) -> None:
         """Send what is queued, then close without a close_notify: the peer sees that it was cut."""
+        if self.connected:
+            self._flush()
         self._notified = True
         FileDescriptor.loseConnection(self)
 
@@ -274,7 +282,7 @@ class TLSServer(TLSTransport, tcp.Server):
         tcp.Server.__init__(self, sock, protocol, client, server, sessionno, reactor)
         connection = SSL.Connection(server.context(), None)
         connection.set_accept_state()
-        self._start_tls(connection)
+        self._start_tls(connection, server.turn)
 
 
 class TLSPort(tcp.Port):
@@ -297,6 +305,7 @@ class TLSPort(tcp.Port):
         reactor: Any,
     ) -> None:
         self.context = context
+        self.turn = Turn(reactor)
         tcp.Port.__init__(self, port, factory, backlog, interface, reactor)  # type: ignore[arg-type]
 
     @classmethod
@@ -332,7 +341,7 @@ class TLSClient(TLSTransport, tcp.Client):
         connection.set_connect_state()
         connector.prepare(connection)
         self._authenticate = connector.verify
-        self._start_tls(connection)
+        self._start_tls(connection, connector.turn)
         tcp.Client._connectDone(self)
         if self.connected and not self.disconnecting:
             self._handshake()
@@ -351,6 +360,7 @@ class TLSConnector(tcp.Connector):
     """A TCP connector that makes `TLSClient` transports."""
 
     tls_context: SSL.Context
+    turn: Turn
     prepare: Callable[[SSL.Connection], None]
     verify: Authenticate
 
@@ -370,30 +380,20 @@ class TLSReactor:
     :ivar verify: called after the handshake; raises to refuse the peer.
     """
 
-    def __init__(
-        self,
-        reactor: Any,
-        context: SSL.Context,
-        prepare: Callable[[SSL.Connection], None],
-        verify: Authenticate,
-    ) -> None:
-        self._reactor = reactor
-        self._context = context
-        self._prepare = prepare
-        self._verify = verify
-        self.nameResolver = reactor.nameResolver
-        self.installNameResolver = reactor.installNameResolver
-        self.callLater = reactor.callLater
-        self.getDelayedCalls = reactor.getDelayedCalls
-        self.seconds = reactor.seconds
-        self.listenTCP = reactor.listenTCP
+    def __init__(self, reactor: Any, context: SSL.Context, prepare: Authenticate, verify: Authenticate) -> None:
+        self._reactor, self._context = reactor, context
+        self._prepare, self._verify = prepare, verify
+        self._turn = Turn(reactor)
+        self.nameResolver, self.installNameResolver = reactor.nameResolver, reactor.installNameResolver
+        self.callLater, self.getDelayedCalls = reactor.callLater, reactor.getDelayedCalls
+        self.seconds, self.listenTCP = reactor.seconds, reactor.listenTCP
 
     def connectTCP(
         self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
     ) -> TLSConnector:
         """As the reactor's, but the transport speaks TLS."""
         connector = TLSConnector(host, port, factory, timeout, bindAddress, self._reactor)
-        connector.tls_context = self._context
+        connector.tls_context, connector.turn = self._context, self._turn
         connector.prepare = self._prepare
         connector.verify = self._verify
         connector.connect()

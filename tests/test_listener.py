@@ -310,6 +310,14 @@ class RequiredTests(HandshakeCase):
             self.assertTrue(accepting.handshaken)
             self.assertEqual(accepting.tls.get_alpn_proto_negotiated(), agreed)
 
+    def test_names_of_authorities(self) -> None:
+        """Clients are told which authorities' certificates can help, so that browsers offer no others."""
+        listen = self.listen()
+        listen.client_ca.write_bytes(authority().pem + authority("Other CA").pem)
+        _, connecting = self.meet(self.listener(listen), client())
+        names = [str(name) for name in connecting.tls.get_client_ca_list()]
+        self.assertEqual(names, ["<X509Name object '/CN=Test CA'>", "<X509Name object '/CN=Other CA'>"])
+
     def test_server_chain(self) -> None:
         """The server sends the intermediates that stand in its certificate's file."""
         credential = server(issuer=intermediate())

@@ -387,6 +387,8 @@ class AgentTests(PoolCase):
             b"https://other.example/v1",
             b"http://api.example/v1",
             b"https://api.example.evil/v1",
+            b"https://bpi.example/v1",
+            b"https://API.example/v1",
             b"https://api.example@evil/v1",
             b"https://api.example:444/v1",
             b"https://api.example",
