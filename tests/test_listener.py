@@ -554,6 +554,7 @@ class ConnectionsTests(HandshakeCase):
             self.assertIsInstance(self.arrive(client()), TooManyConnections)
             for identity in pair:
                 self.met.left(identity)
+        self.assertEqual(len(self.met._open), 0)
 
     def test_counted_by_name(self) -> None:
         """Where limits go by name, all certificates of a name share their count."""

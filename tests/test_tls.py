@@ -18,6 +18,7 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 from zope.interface.verify import verifyObject
@@ -49,6 +50,11 @@ def server_context(verify: Callable[..., bool] = as_openssl_says) -> SSL.Context
     return context
 
 
+def listening(reactor: TurningReactor, verify: Callable[..., bool] = as_openssl_says) -> TLSPort:
+    """A port that accepts what the test hands to it."""
+    return TLSPort(0, Factory(), partial(server_context, verify), 50, "127.0.0.1", reactor)
+
+
 class Accepted:
     """A connection that a server has just accepted, and the client at its other end."""
 
@@ -56,15 +62,15 @@ class Accepted:
         self,
         reactor: TurningReactor,
         client: SSL.Context | None = None,
-        verify: Callable[..., bool] = as_openssl_says,
+        port: TLSPort | None = None,
     ) -> None:
         self.reactor = reactor
         self.socket = MemorySocket()
         self.protocol = Recorder()
         directlyProvides(self.protocol, IHandshakeListener)
         self.peer = TLSPeer(client or client_context(certificates.client()))
-        port = TLSPort(0, Factory(), partial(server_context, verify), 50, "127.0.0.1", reactor)
         sock: Any = self.socket
+        port = port or listening(reactor)
         self.transport = TLSServer(sock, self.protocol, ("192.0.2.7", 40_000), port, 0, reactor)
         self.protocol.makeConnection(self.transport)
 
@@ -99,9 +105,10 @@ class TransportCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor = TurningReactor()
+        self.port = listening(self.reactor)
 
-    def accept(self, client: SSL.Context | None = None, verify: Callable[..., bool] = as_openssl_says) -> Accepted:
-        return Accepted(self.reactor, client, verify)
+    def accept(self, client: SSL.Context | None = None, port: TLSPort | None = None) -> Accepted:
+        return Accepted(self.reactor, client, port or self.port)
 
     def connected(self) -> Accepted:
         connection = self.accept()
@@ -379,7 +386,8 @@ class CorruptionTests(TransportCase):
 
     def test_nothing_is_left_behind(self) -> None:
         """OpenSSL's error queue, which its older versions consult for every connection, is left empty."""
-        lenient = self.accept(client_context(certificates.garbled()), verify=lambda *results: True)
+        lets_all_pass = listening(self.reactor, lambda *results: True)
+        lenient = self.accept(client_context(certificates.garbled()), lets_all_pass)
         left: list[int] = []
         lenient.protocol.on_handshake = lambda: left.append(lib.ERR_peek_error())
         lenient.shake_hands()
@@ -420,6 +428,7 @@ class WritingTests(TransportCase):
         """The blocks of a sequence go out in one record, not in one each."""
         one, sequence = self.connected(), self.connected()
         one.transport.write(b"abc" * 100)
+        self.reactor.settle()
         sequence.transport.writeSequence([b"abc"] * 100)
         self.assertEqual(len(sequence.socket.outbound), len(one.socket.outbound))
 
@@ -479,6 +488,81 @@ class WritingTests(TransportCase):
         connection.transport.write(b"x" * 100_000)
         self.reactor.settle()
         self.assertIsInstance(connection.lost(), ConnectionLost)
+
+
+class GatheringTests(TransportCase):
+    """What is written in one turn after something else has been: sent when the turn is over, never later."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.first, self.second = self.connected(), self.connected()
+        self.reactor.settle()
+
+    def arrived(self, connection: Accepted) -> bytes:
+        """What has arrived at the client now, without any further turn."""
+        connection.peer.feed(connection.socket.take())
+        return connection.peer.received
+
+    def test_end_of_the_turn(self) -> None:
+        """The first block goes out at once; the others, of whatever connection, together when the turn ends."""
+        self.first.transport.write(b"1")
+        self.second.transport.write(b"2")
+        self.first.transport.write(b"3")
+        self.second.transport.write(b"4")
+        self.assertEqual((self.arrived(self.first), self.arrived(self.second)), (b"1", b""))
+        self.reactor.turn()
+        self.assertEqual((self.arrived(self.first), self.arrived(self.second)), (b"13", b"24"))
+
+    def test_next_turn(self) -> None:
+        """In the next turn it is as in the first."""
+        for number in (b"1", b"2", b"3"):
+            self.first.transport.write(number)
+            self.assertTrue(self.arrived(self.first).endswith(number))
+            self.reactor.turn()
+
+    def test_large_blocks(self) -> None:
+        """Of much, no more than two records are held."""
+        self.first.transport.write(b"1")
+        self.second.transport.write(b"x" * 100_000)
+        self.assertGreaterEqual(len(self.arrived(self.second)), 100_000 - 2 * RECORD)
+        self.reactor.turn()
+        self.assertEqual(len(self.arrived(self.second)), 100_000)
+
+    def test_close(self) -> None:
+        """Closing sends what was held before it, whether it says goodbye or not."""
+        for end in (TLSServer.loseConnection, TLSServer.loseWriteConnection, TLSServer.cutConnection):
+            connection = self.connected()
+            self.first.transport.write(b"1")
+            connection.transport.write(b"last words")
+            end(connection.transport)
+            self.reactor.settle()
+            self.assertEqual(self.arrived(connection), b"last words")
+            self.assertEqual(connection.peer.notified, end is not TLSServer.cutConnection)
+
+    def test_abort(self) -> None:
+        """Aborting drops what was held, and the end of the turn finds nothing to do."""
+        self.first.transport.write(b"1")
+        self.second.transport.write(b"2")
+        self.second.transport.abortConnection()
+        self.reactor.settle()
+        self.assertEqual(self.arrived(self.second), b"")
+        self.assertIsInstance(self.second.lost(), ConnectionAborted)
+
+    def test_lost_meanwhile(self) -> None:
+        """So does losing the connection."""
+        self.first.transport.write(b"1")
+        self.second.transport.write(b"2")
+        self.second.transport.connectionLost(Failure(ConnectionDone()))
+        self.reactor.settle()
+        self.assertIsInstance(self.second.lost(), ConnectionDone)
+
+    def test_held_while_reading(self) -> None:
+        """What is held does not keep the connection from being read, nor is it sent twice."""
+        self.first.transport.write(b"1")
+        self.second.transport.write(b"2")
+        self.second.peer.write(b"question")
+        self.second.deliver()
+        self.assertEqual((self.second.protocol.received, self.second.peer.received), (b"question", b"2"))
 
 
 class ClosingTests(TransportCase):

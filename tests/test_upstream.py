@@ -287,6 +287,26 @@ class FieldsTests(RelayCase):
         )
 
 
+class BesideTheHeadTests(RelayCase):
+    """Fields that do not stand in a head follow its rules."""
+
+    def test_trailers(self) -> None:
+        """A trailer cannot bring what the head may not: no claim of who is asking, and no key."""
+        self.asked(
+            request("POST", "/v1/files", "Transfer-Encoding: chunked")
+            + b"0\r\nX-Checksum: abc\r\nX-Forwarded-For: 192.0.2.1\r\napi-key: mine\r\n\r\n"
+        )
+        self.assertTrue(self.upstream_wire().taken().endswith(b"\r\n\r\n0\r\nX-Checksum: abc\r\n\r\n"))
+
+    def test_interim_answers(self) -> None:
+        """Of an interim answer the client gets what it would get of a head."""
+        wire = self.asked()
+        self.upstream_wire().receive(
+            b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\nSet-Cookie: a=b\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\r\n"
+        )
+        self.assertEqual(self.took(wire), b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n")
+
+
 class PassthroughTests(RelayCase):
     """Where clients bring their own keys."""
 

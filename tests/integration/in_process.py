@@ -68,6 +68,8 @@ class InProcessCase(TestCase):
         self.addCleanup(shutil.rmtree, self.directory)
         #: What each connection to an upstream called it (SNI).
         self.names_asked: list[bytes | None] = []
+        #: Which protocols it offered (ALPN).
+        self.protocols_offered: list[list[bytes]] = []
         # Starting a service tunes the collector for a process that does nothing else.
         self.addCleanup(gc.unfreeze)
         self.addCleanup(gc.set_threshold, *gc.get_threshold())
@@ -78,11 +80,16 @@ class InProcessCase(TestCase):
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.use_certificate(shown.certificate)
         context.use_privatekey(shown.private_key)
+        context.set_alpn_select_callback(self._agree)
         context.set_tlsext_servername_callback(lambda connection: self.names_asked.append(connection.get_servername()))
         standin = StandIn(reactor, "127.0.0.1:0", lambda: context, StandInOptions(expected_key=Secret(KEY)))
         standin.startService()
         self.addCleanup(standin.stopService)
         return standin
+
+    def _agree(self, connection: SSL.Connection, offered: list[bytes]) -> bytes:
+        self.protocols_offered.append(offered)
+        return offered[0]
 
     def settings(self, standin: StandIn, **listen: Any) -> Settings:
         """What a relay in front of this needs; further settings of ``[listen]`` may be given."""

@@ -7,6 +7,8 @@ at nothing, and then the first good client is served.
 
 from __future__ import annotations
 
+import re
+import shutil
 import socket
 import ssl
 from dataclasses import replace
@@ -18,6 +20,7 @@ from openai_relay.service import RelayService
 from openai_relay.standin.service import StandIn
 from tests import certificates
 from tests.certificates import DAY, Credential, authority, client, intermediate, revocation_list
+from tests.integration import running
 from tests.integration.in_process import UPSTREAM_CA, WITHIN, InProcessCase, get, in_thread, until
 
 HOUR = timedelta(hours=1)
@@ -246,6 +249,26 @@ class UpstreamCertificateTests(CertificateCase):
             service = self.in_front_of(self.standin, f"https://{host}:{self.standin.port}")
             self.assertEqual((await self.ask(service))[0], 200)
         self.assertEqual(self.names_asked, [b"localhost", None])
+        self.assertEqual(self.protocols_offered, [[b"http/1.1"]] * 2)
+
+    async def test_authorities_of_the_system(self) -> None:
+        """Without a file of its own the relay trusts whom the system trusts."""
+        site = running.Site.make()
+        self.addCleanup(shutil.rmtree, site.directory)
+        standin = await in_thread(running.StandIn, site)
+        self.addCleanup(in_thread, standin.stop)
+        configuration = site.write_configuration(standin.url)
+        text = configuration.read_text()
+        configuration.write_text(re.sub(r"(?m)^ca = .*\n", "", text))
+        self.assertNotEqual(configuration.read_text(), text)
+        for trusted, expected in ((site.upstream_ca, 200), (site.ca, 502)):
+            command = [*running.TWISTD, "--config", configuration]
+            relay = await in_thread(running.Relay, site, command, {"SSL_CERT_FILE": str(trusted)})
+            try:
+                status, _ = await in_thread(get, relay.connect(), "/v1/models")
+            finally:
+                await in_thread(relay.stop)
+            self.assertEqual(status, expected)
 
     async def test_no_tls(self) -> None:
         """An upstream that speaks no TLS gets no request, and is told apart from one that is not trusted."""

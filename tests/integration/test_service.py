@@ -26,6 +26,7 @@ class ServingTests(InProcessCase):
         status, body = await self.ask(service)
         self.assertEqual((status, body["object"]), (200, "list"))
         self.assertEqual((standin.counters.requests, standin.counters.keys_matched), (1, 1))
+        self.assertEqual(await self.metric(service, 'openai_relay_exchanges_ended_total{end="done"}'), 1.0)
 
     async def test_two_side_by_side(self) -> None:
         """Two services in one process share nothing: each counts its own."""
