@@ -16,6 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from openai_relay.core.errors import (
+    BadRequest,
     ClientGone,
     MethodNotAllowed,
     RelayBug,
@@ -27,16 +28,17 @@ from openai_relay.core.errors import (
     error_event,
 )
 from openai_relay.core.exchange import Exchange
-from openai_relay.core.headers import for_client, trailers_for_client
+from openai_relay.core.headers import for_client, trailers_for_client, upgrade_for_client
 from openai_relay.core.identity import Identity
 from openai_relay.core.limits import Limits
 from openai_relay.core.paths import PathPolicy
-from openai_relay.core.settings import LimitBy
+from openai_relay.core.settings import LimitBy, WebSocketSettings
 from openai_relay.http1.fields import Pair
+from openai_relay.http1.message import SWITCHING
 from openai_relay.http1.request import Request
 from openai_relay.http1.response import Response
 from openai_relay.listener import Listener
-from openai_relay.streaming import ResponseRelay
+from openai_relay.streaming import ResponseRelay, Tunnel
 from openai_relay.upstream import Upstream
 
 
@@ -67,6 +69,7 @@ class Relay:
         limits: Limits,
         limit_by: LimitBy,
         upstream: Upstream,
+        websocket: WebSocketSettings,
         account: Account,
         monotonic_ns: Callable[[], int],
         new_id: Callable[[], str],
@@ -76,6 +79,7 @@ class Relay:
         self._limits = limits
         self._limit_by = limit_by
         self._upstream = upstream
+        self._websocket = websocket
         self._account = account
         self._monotonic_ns = monotonic_ns
         self._new_id = new_id
@@ -96,6 +100,7 @@ class Relay:
         lease = None
         own: list[Pair] = []
         response: Response | None = None
+        tunnel: Tunnel | None = None
         ending: Callable[[], None] = request.cut
         try:
             self._account.opened(exchange)
@@ -109,21 +114,30 @@ class Relay:
             request_id = exchange.relay_request_id.encode("ascii")
             response = await self._upstream.forward(request, request_id)  # forwarded
             _note_response(exchange, response, self._monotonic_ns())
-            request.send_head(
-                response.code, response.phrase, for_client(response.fields, request_id, own), response.length
-            )
-            rest = ResponseRelay(request, response).start()
+            fields = for_client(response.fields, request_id, own)
+            if response.code == SWITCHING:
+                request.send_head(SWITCHING, response.phrase, upgrade_for_client(fields), None)
+                tunnel = Tunnel(request, response, self._websocket.idle_timeout)
+                rest = tunnel.start()
+            else:
+                request.send_head(response.code, response.phrase, fields, response.length)
+                rest = ResponseRelay(request, response).start()
             request.flush()
             if rest is not None:
                 await rest  # streamed
             ending = partial(request.finish, trailers_for_client(response.trailers))
         except Exception as error:  # noqa: BLE001 - the one place
             exchange.error = _without_frames(self._explain(error, exchange))
-            self._refuse(request, response, exchange.error, exchange, own)
+            if tunnel is not None:
+                tunnel.end(exchange.error)
+            else:
+                self._refuse(request, response, exchange.error, exchange, own)
             ending = request.finish
         finally:
             if lease is not None:
                 lease.release()
+            if tunnel is not None:
+                tunnel.account(exchange)
             exchange.bytes_in, exchange.bytes_out = request.bytes_in, request.bytes_out
             try:
                 self._account.closed(exchange.close(self._monotonic_ns()))  # accounted: ledger and metrics
@@ -136,9 +150,17 @@ class Relay:
             raise ShuttingDown()
         if request.method == b"TRACE":
             raise MethodNotAllowed()
-        if request.upgrade is not None and b"websocket" in request.upgrade.lower():
-            raise UpgradeRefused()
+        if request.upgrade is not None:
+            self._check_upgrade(request)
         self._paths.check(request.target, request.method)
+
+    def _check_upgrade(self, request: Request) -> None:
+        if request.upgrade is None or request.upgrade.lower() != b"websocket":
+            raise UpgradeRefused()
+        if not self._websocket.enabled:
+            raise UpgradeRefused(told="WebSockets are switched off at this relay.")
+        if request.method != b"GET" or request.length != 0:
+            raise BadRequest(told="A WebSocket is asked for with GET and without a body (RFC 6455 §4.1).")
 
     def _leave(self, request: Request, exchange: Exchange, error: RelayError) -> None:
         """The client has left: wake the course from whatever it waits for."""

@@ -99,6 +99,7 @@ class RelayService(MultiService):
             Limiter(settings.limits, time.monotonic_ns),
             settings.identity.limit_by,
             self._upstream,
+            settings.websocket,
             account,
             time.monotonic_ns,
             _request_ids(),
@@ -269,7 +270,12 @@ def relay_service(reactor: Any, settings: Settings) -> RelayService:
 def _server(reactor: Any, relay: Relay, settings: Settings) -> HTTPServerFactory:
     listen = settings.listen
     limits = ServerLimits(
-        listen.handshake_timeout, listen.head_timeout, listen.idle_timeout, listen.stall_timeout, listen.max_head
+        listen.handshake_timeout,
+        listen.head_timeout,
+        listen.idle_timeout,
+        listen.stall_timeout,
+        listen.max_head,
+        listen.max_fields,
     )
     return HTTPServerFactory(relay, reactor, limits, listen.max_connections)
 

@@ -2,7 +2,9 @@
 Stream: the answer's body down to the client, paused by it, cut when the upstream cuts.
 
 The other direction needs no code here: a `Request` is the producer of its own
-body, and the upstream's connection its consumer.
+body, and the upstream's connection its consumer.  After a 101 the body is all
+that the upstream sends, and what the client sends goes up; both are passed on
+first and read along after, and nothing that the readers find holds them back.
 """
 
 from __future__ import annotations
@@ -10,12 +12,17 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
+from openai_relay.core.errors import ClientGone, RelayError, UpstreamClosed
+from openai_relay.core.exchange import Exchange
+from openai_relay.core.usage import Usage, usage_of_event
+from openai_relay.core.websocket import MessageReader, close_frame
 from openai_relay.http1.request import Request
 from openai_relay.http1.response import Response
 
@@ -76,3 +83,109 @@ class ResponseRelay(Protocol):
         if not self._over:
             self._over = True
             self._response.stopProducing()
+
+
+class Tunnel(ResponseRelay):
+    """
+    A WebSocket: bytes both ways, each paced by its slower side, with a passive reader beside each.
+
+    Made once the 101 is on its way to the client.
+
+    :param idle_timeout: seconds for which neither side may send anything.
+    """
+
+    def __init__(self, request: Request, response: Response, idle_timeout: float) -> None:
+        super().__init__(request, response)
+        request.patience = idle_timeout
+        self._gone, request.on_gone = request.on_gone, self._client_left
+        extensions = b",".join(
+            [value for name, value in response.fields if name.lower() == b"sec-websocket-extensions"]
+        )
+        self._up = MessageReader(from_client=True, extensions=extensions)
+        self._down = MessageReader(from_client=False, extensions=extensions, on_text=self._look)
+        self._usage: Usage | None = None
+        self.dataReceived = self._pass_down  # type: ignore[method-assign]
+
+    def start(self) -> Deferred[None] | None:
+        """Take what the upstream sends, as any body, and let what the client sends go up."""
+        rest = super().start()
+        if rest is not None:
+            self._response.take(_Upwards(self._request, self._up))
+        return rest
+
+    def _pass_down(self, data: bytes) -> None:
+        self._request.write(data)
+        self._down.feed(data)
+
+    def _look(self, text: bytes) -> None:
+        usage = usage_of_event(text)
+        if usage is not None:
+            self._usage = usage if self._usage is None else self._usage + usage
+
+    @property
+    def _close_code(self) -> int | None:
+        """Of whoever said first that it is over."""
+        return self._down.close_code if self._up.close_code is None else self._up.close_code
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The upstream closed: an end if one of the two had said so, else a break."""
+        if self._close_code is not None:
+            reason = Failure(ResponseDone())
+        elif isinstance(reason.value, ResponseDone) and not self._down.lost:
+            reason = Failure(UpstreamClosed("closed without a close frame"))
+        super().connectionLost(reason)
+
+    def _client_left(self, error: RelayError) -> None:
+        """The client closed: an end if one of the two had said so."""
+        gone, self._gone = self._gone, None
+        if isinstance(error, ClientGone) and self._close_code is not None and not self._over:
+            self.stopProducing()
+            if self._awaited is not None:
+                self._awaited.callback(None)
+        elif gone is not None:
+            gone(error)
+
+    def end(self, error: RelayError) -> None:
+        """End it from here: with a close frame that says why, where one is understood, else with a cut."""
+        if error.close_code is not None and self._down.between_frames:
+            self._request.write(close_frame(error.close_code, error.told))
+            self._request.finish()
+        else:
+            self._request.cut()
+
+    def account(self, exchange: Exchange) -> None:
+        """Note what went through."""
+        exchange.messages_in, exchange.messages_out = self._up.messages, self._down.messages
+        exchange.close_code = self._close_code
+        exchange.usage = self._usage
+
+
+@implementer(IBodyProducer, IConsumer)
+class _Upwards:
+    """What the client sends, as the request produces it, with a reader beside."""
+
+    length = UNKNOWN_LENGTH
+
+    def __init__(self, request: Request, reader: MessageReader) -> None:
+        self._request = request
+        self._read = reader.feed
+        self._write: Any = None
+        self.pauseProducing = request.pauseProducing
+        self.resumeProducing = request.resumeProducing
+        self.stopProducing = request.stopProducing
+
+    def startProducing(self, consumer: Any) -> Deferred[None]:
+        """Write all that comes to ``consumer``; fails when the client leaves."""
+        self._write = consumer.write
+        return self._request.startProducing(self)
+
+    def write(self, data: bytes) -> None:
+        """A block from the client."""
+        self._write(data)
+        self._read(data)
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """For `IConsumer`; what the request writes to is paced by whoever takes this body."""
+
+    def unregisterProducer(self) -> None:
+        """For `IConsumer`."""

@@ -31,7 +31,13 @@ from openai_relay.core.errors import (
     UpstreamUnreachable,
     UpstreamUntrusted,
 )
-from openai_relay.core.headers import UpstreamFields, for_upstream, interim_for_client, trailers_for_upstream
+from openai_relay.core.headers import (
+    UpstreamFields,
+    for_upstream,
+    interim_for_client,
+    trailers_for_upstream,
+    upgrade_for_upstream,
+)
 from openai_relay.core.settings import UpstreamSettings
 from openai_relay.http1.client import ClientLimits, StaleConnection
 from openai_relay.http1.fields import FieldLines, Pair
@@ -162,7 +168,8 @@ class Upstream:
 
         :raises UpstreamError: there is no answer; the class says why.
         """
-        headers = FieldLines(for_upstream(request.fields, self._fields, request_id))
+        fields = for_upstream(request.fields, self._fields, request_id)
+        headers = FieldLines(fields if request.upgrade is None else upgrade_for_upstream(fields))
         request.select_trailers = self._select_trailers
         request.select_interim = interim_for_client
         try:

@@ -25,7 +25,7 @@ from openai_relay.core.exchange import Exchange
 from openai_relay.core.identity import Identity
 from openai_relay.core.limits import Lease, Limiter
 from openai_relay.core.paths import PathPolicy
-from openai_relay.core.settings import LimitSettings, Secret, Settings, UpstreamSettings
+from openai_relay.core.settings import LimitSettings, Secret, Settings, UpstreamSettings, WebSocketSettings
 from openai_relay.http1.client import ClientLimits
 from openai_relay.http1.pool import Agent, Pool
 from openai_relay.http1.server import HTTPServerFactory, ServerLimits
@@ -243,6 +243,7 @@ class RelayCase(SynchronousTestCase):
     upstream_settings = UpstreamSettings(
         url="https://api.example", api_key=Secret(KEY), first_byte_timeout=60.0, idle_timeout=30.0
     )
+    websocket_settings = WebSocketSettings(idle_timeout=15.0)
     server_limits = ServerLimits(stall_timeout=20.0)
 
     def setUp(self) -> None:
@@ -266,6 +267,7 @@ class RelayCase(SynchronousTestCase):
             self.limits,
             "certificate",
             self.upstream,
+            self.websocket_settings,
             self.account,
             self.monotonic_ns,
             lambda: f"rly_{len(self.account.opened_exchanges)}",

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from openai_relay.core.errors import RelayError, TooManyConnections, Unauthenticated
 from openai_relay.core.exchange import Exchange
-from openai_relay.core.settings import LimitSettings
+from openai_relay.core.settings import LimitSettings, WebSocketSettings
 from openai_relay.tls import TLSTruncated
 from tests.doubles import Wire
 from tests.relay_case import (
@@ -259,13 +259,26 @@ class RefusedTests(RelayCase):
         _, answered = self.refused(request("BREW"))
         self.assertRefused(answered, 501, "method_not_implemented", "The relay does not know this method.")
 
-    def test_websocket(self) -> None:
-        """A WebSocket upgrade is refused so that SDKs fall back at once."""
-        fields = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: eA==")
-        _, answered = self.refused(request("GET", "/v1/realtime", *fields))
-        self.assertEqual(answered.fields["x-should-retry"], "false")
+    def test_other_protocols(self) -> None:
+        """An upgrade to anything but WebSocket is refused so that clients fall back at once."""
+        wire = self.client()
+        for asked in ("h2c", "websocket, h2c", "TLS/1.0"):
+            wire.receive(request("GET", "/v1/realtime", "Connection: Upgrade", f"Upgrade: {asked}"))
+            answered = self.answered(wire)
+            self.assertEqual(answered.fields["x-should-retry"], "false")
         self.assertRefused(
-            answered, 501, "upgrade_not_supported", "The relay does not carry protocol upgrades such as WebSocket."
+            answered, 501, "upgrade_not_supported", "The relay carries no protocol upgrade but WebSocket."
+        )
+
+    def test_websocket_with_a_body(self) -> None:
+        """A WebSocket is asked for with GET and without a body, or not at all."""
+        wire = self.client()
+        fields = ("Connection: Upgrade", "Upgrade: websocket")
+        for asked in (request("POST", "/v1/realtime", *fields), request("GET", "/v1/realtime", *fields, body=b"x")):
+            wire.receive(asked)
+            answered = self.answered(wire)
+        self.assertRefused(
+            answered, 400, "malformed_request", "A WebSocket is asked for with GET and without a body (RFC 6455 §4.1)."
         )
 
     def test_malformed(self) -> None:
@@ -325,6 +338,22 @@ class RefusedTests(RelayCase):
         )
         self.assertEqual(answered.status, 503)
         self.assertRecorded(503, "drained", "relay_shutting_down")
+
+
+class WebSocketsOffTests(RelayCase):
+    """A relay whose owner wants none."""
+
+    websocket_settings = WebSocketSettings(enabled=False)
+
+    def test_refused(self) -> None:
+        """A WebSocket is refused at once, so that clients fall back, and nothing reaches the upstream."""
+        wire = self.asked(request("GET", "/v1/realtime", "Connection: Upgrade", "Upgrade: websocket"))
+        answered = self.answered(wire)
+        self.assertEqual((answered.status, answered.fields["x-should-retry"]), (501, "false"))
+        self.assertEqual(answered.error["message"], "WebSockets are switched off at this relay.")
+        self.assertRecorded(501, "refused", "upgrade_not_supported")
+        self.assertEqual(self.far_end.connections, [])
+        self.assertServing()
 
 
 class RateTests(RelayCase):

@@ -22,6 +22,7 @@ _TABLES: Final = {
     "listen": "Where clients connect, and what they must show.",
     "identity": "Who a client certificate is.",
     "upstream": "The API that requests go to.",
+    "websocket": "WebSockets to the upstream, such as /v1/realtime.",
     "limits": "What each certificate may do; a limit that is not set does not apply.",
     "log": "The line that is written for each exchange.",
     "admin": "Health and metrics, in plain HTTP: keep it on this machine.",
@@ -44,6 +45,7 @@ _KEYS: Final[dict[tuple[str, str], tuple[str, str | int | None]]] = {
     ("listen", "idle_timeout"): ("For a kept connection to send its next request.", None),
     ("listen", "stall_timeout"): ("For a client that neither reads nor sends inside an exchange.", None),
     ("listen", "max_head"): ("Largest request line and header fields.", None),
+    ("listen", "max_fields"): ("Most header fields of a request.", None),
     ("listen", "max_connections"): ("Open client connections, all together.", None),
     ("listen", "max_connections_per_identity"): ("Open connections of one certificate.", None),
     ("identity", "name"): (
@@ -67,6 +69,8 @@ _KEYS: Final[dict[tuple[str, str], tuple[str, str | int | None]]] = {
     ("upstream", "idle_timeout"): ("For the next block of an answer.", None),
     ("upstream", "keepalive_timeout"): ("How long an unused connection is kept.", None),
     ("upstream", "max_idle_connections"): ("How many unused connections are kept.", None),
+    ("websocket", "enabled"): ("false: an upgrade is refused at once, with 501.", None),
+    ("websocket", "idle_timeout"): ("For either side to send something.", None),
     ("limits", "requests_per_minute"): ("Requests, on average.", 60),
     ("limits", "burst"): ("Requests at once; by default a minute's worth.", 10),
     ("limits", "concurrent"): ("Requests that are open at the same time.", 20),
@@ -137,6 +141,8 @@ def _entry(entry: Field[Any], meaning: str, sample: str | int | None, value: obj
 
 def toml_value(value: object) -> str:
     """A value as TOML writes it; what JSON writes is TOML too, but for DEL."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, str | int | float):

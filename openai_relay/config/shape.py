@@ -30,6 +30,7 @@ from openai_relay.config.values import (
     seconds,
     type_name,
     whole_number,
+    yes_or_no,
 )
 from openai_relay.core.errors import RelayError
 from openai_relay.core.paths import PathPolicy
@@ -46,6 +47,7 @@ from openai_relay.core.settings import (
     NameFrom,
     Settings,
     UpstreamSettings,
+    WebSocketSettings,
 )
 
 #: A TOML document, as ``tomllib`` gives it.
@@ -79,6 +81,7 @@ def rules(sources: Sources) -> dict[type, dict[str, Rule]]:
             "idle_timeout": seconds,
             "stall_timeout": seconds,
             "max_head": whole_number(1_024, 1_048_576),
+            "max_fields": whole_number(16, 65_536),
             "max_connections": connections,
             "max_connections_per_identity": connections,
         },
@@ -101,6 +104,7 @@ def rules(sources: Sources) -> dict[type, dict[str, Rule]]:
             "keepalive_timeout": seconds,
             "max_idle_connections": whole_number(0, 1_000_000),
         },
+        WebSocketSettings: {"enabled": yes_or_no, "idle_timeout": seconds},
         LimitSettings: {
             "requests_per_minute": number(0.001, 1_000_000_000),
             "burst": whole_number(1, 1_000_000),

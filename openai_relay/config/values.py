@@ -70,6 +70,13 @@ def seconds(value: object) -> float:
     return float(value)
 
 
+def yes_or_no(value: object) -> bool:
+    """A rule: true or false."""
+    if not isinstance(value, bool):
+        raise Wrong(f"must be true or false, and this is {type_name(value)}; write it without quotes")
+    return value
+
+
 def one_of(*words: str) -> Rule:
     """A rule: one of a few words."""
 

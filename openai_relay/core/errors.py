@@ -25,6 +25,8 @@ class RelayError(Exception):
     code: ClassVar[str] = "relay_error"
     #: What the client is told, in words that hold no name, address or secret.
     told: str = "The relay failed to handle this request."
+    #: The code of the WebSocket close that says it inside a tunnel (RFC 6455 §7.4.1); None: the tunnel is cut.
+    close_code: ClassVar[int | None] = None
     #: How the exchange ended, for the log: ``refused``, ``client_gone``, ``upstream_error`` …
     end: ClassVar[str] = "refused"
 
@@ -92,6 +94,7 @@ class CertificateExpired(Unauthenticated):
     """The certificate was valid at the handshake and no longer is."""
 
     code = "client_certificate_expired"
+    close_code = 1008
     told = "The client certificate has expired."
 
 
@@ -129,13 +132,24 @@ class UnknownMethod(BadRequest):
         return [(b"x-should-retry", b"false")]
 
 
+class TunnelIdle(RelayError):
+    """Nothing has moved through a WebSocket for too long."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "websocket_idle"
+    close_code = 1001
+    told = "Nothing was sent through this WebSocket for too long."
+    end = "timeout"
+
+
 class UpgradeRefused(RelayError):
     """The client asked for another protocol, which this relay does not carry."""
 
     status = 501
     type = "invalid_request_error"
     code = "upgrade_not_supported"
-    told = "The relay does not carry protocol upgrades such as WebSocket."
+    told = "The relay carries no protocol upgrade but WebSocket."
 
     def headers(self) -> list[Pair]:
         """SDKs must fall back at once instead of trying again."""
@@ -183,6 +197,7 @@ class ShuttingDown(RelayError):
     status = 503
     type = "service_unavailable_error"
     code = "relay_shutting_down"
+    close_code = 1012
     told = "The relay is restarting; please try again."
     end = "drained"
 

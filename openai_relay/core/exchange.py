@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from openai_relay.core.errors import RelayError
 from openai_relay.core.identity import Identity
+from openai_relay.core.usage import Usage
 
 
 @dataclass(slots=True)
@@ -31,6 +32,10 @@ class Exchange:
     upstream_request_id: str | None = None
     upstream_status: int | None = None  #: None: the upstream was not asked, or did not answer
     error: RelayError | None = None
+    messages_in: int | None = None  #: of a WebSocket, from the client; None: it was none
+    messages_out: int | None = None
+    close_code: int | None = None  #: of a WebSocket's close frame, whoever sent the first
+    usage: Usage | None = None  #: what the upstream told of it
 
     @property
     def end(self) -> str:

@@ -24,6 +24,7 @@ _OURS: Final = 3  #: ours stands in its place
 _REQUEST_ID: Final = 4
 _MEDIA_TYPE: Final = 5
 _NO_BUFFERING: Final = 6
+_PROTOCOLS: Final = 8  #: WebSocket subprotocols, one of which may be a key
 _LIMIT: Final = 7  #: ours when this relay limits requests, else passed
 
 _HOP_BY_HOP: Final = {
@@ -138,6 +139,10 @@ _PROTECTED: Final = frozenset(
         b"x-client-request-id",
     )
 )
+#: What browsers, which cannot set Authorization, hide among WebSocket subprotocols.
+_CREDENTIAL_PROTOCOLS: Final = (b"openai-insecure-api-key.", b"openai-organization.", b"openai-project.")
+#: What asks for a WebSocket (RFC 6455 §4.1), and answers that.
+_UPGRADE_PAIR: Final[Pair] = (b"Upgrade", b"websocket")
 _NO_BUFFERING_PAIR: Final[Pair] = (b"X-Accel-Buffering", b"no")
 
 
@@ -164,7 +169,7 @@ class UpstreamFields:
             ours[b"authorization"] = (b"Authorization", b"Bearer " + _value_of("api_key", settings.api_key.reveal()))
             # The client's own are taken off even where we have nothing to put there: the account is ours.
             actions |= dict.fromkeys((b"authorization", b"openai-organization", b"openai-project"), _OURS)
-            actions[b"api-key"] = _DROP
+            actions |= {b"api-key": _DROP, b"sec-websocket-protocol": _PROTOCOLS}
         else:
             # Named, so that their spelling with `_`, which is not what they are, is taken off.
             actions |= dict.fromkeys((b"authorization", b"api-key"), _PASS)
@@ -219,6 +224,8 @@ def for_upstream(fields: Iterable[Pair], policy: UpstreamFields, request_id: byt
         elif action == _REQUEST_ID:
             identified = True
             crossing.append(pair)
+        elif action == _PROTOCOLS:
+            crossing.extend(_without_credentials(pair))
     if named:
         crossing = _without(crossing, named)
     if b"host" in missing:
@@ -260,6 +267,23 @@ def for_client(fields: Iterable[Pair], relay_request_id: bytes, own: Sequence[Pa
     crossing.extend(own)
     crossing.append((b"x-relay-request-id", relay_request_id))
     return crossing
+
+
+def upgrade_for_upstream(fields: list[Pair]) -> list[Pair]:
+    """The fields of a request that asks for a WebSocket: ``for_upstream`` has taken the asking off."""
+    return [*fields, (b"Connection", b"Upgrade"), _UPGRADE_PAIR]
+
+
+def upgrade_for_client(fields: list[Pair]) -> list[Pair]:
+    """The fields of a 101; its ``Connection`` is the wire's."""
+    return [*fields, _UPGRADE_PAIR]
+
+
+def _without_credentials(pair: Pair) -> list[Pair]:
+    """A line of subprotocols without those that say who pays; none, when no other is offered."""
+    offered = [protocol.strip() for protocol in pair[1].split(b",")]
+    left = [protocol for protocol in offered if not protocol.lower().startswith(_CREDENTIAL_PROTOCOLS)]
+    return [pair] if left == offered else [(pair[0], b", ".join(left))] if left else []
 
 
 def trailers_for_upstream(trailers: Iterable[Pair], policy: UpstreamFields) -> list[Pair]:

@@ -57,6 +57,11 @@ class _Line(msgspec.Struct, gc=False):
     end: str
     error: str | None
     detail: str | None
+    messages_in: int | None
+    messages_out: int | None
+    close_code: int | None
+    input_tokens: int | None
+    output_tokens: int | None
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -87,6 +92,7 @@ def json_line(exchange: Exchange, wall_ns: int) -> bytes:
     end = exchange.end
     first_byte_ns = exchange.first_byte_ns
     request_id = exchange.upstream_request_id
+    usage = exchange.usage
     line = _Line(
         _timestamp(wall_ns),
         _LEVELS.get(end, "info"),
@@ -108,6 +114,11 @@ def json_line(exchange: Exchange, wall_ns: int) -> bytes:
         end,
         None if error is None else error.code,
         _detail(exchange),
+        exchange.messages_in,
+        exchange.messages_out,
+        exchange.close_code,
+        None if usage is None else usage.input_tokens,
+        None if usage is None else usage.output_tokens,
     )
     try:
         encoded = _encode(line)
@@ -158,6 +169,8 @@ def text_line(exchange: Exchange, wall_ns: int) -> bytes:
     if exchange.first_byte_ns is not None:
         parts.append(f"(first byte {_duration(exchange.first_byte_ns - exchange.opened_ns)})")
     text = " ".join(parts) + f", {_size(exchange.bytes_in)} up, {_size(exchange.bytes_out)} down"
+    if exchange.messages_in is not None:
+        text += f", {exchange.messages_in} messages up, {exchange.messages_out} down"
     if exchange.error is not None:
         text += f"; {exchange.end}: {exchange.error.code}"
         if detail := _detail(exchange):

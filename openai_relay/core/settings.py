@@ -59,6 +59,7 @@ class ListenSettings:
     idle_timeout: float = 75.0  #: of a kept connection between two requests
     stall_timeout: float = 600.0  #: of a client that sends or reads nothing inside an exchange
     max_head: int = 65_536
+    max_fields: int = 256  #: header fields of a request
     max_connections: int = 10_000
     max_connections_per_identity: int = 1_000
 
@@ -91,6 +92,14 @@ class UpstreamSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class WebSocketSettings:
+    """Tunnels to the upstream."""
+
+    enabled: bool = True
+    idle_timeout: float = 600.0  #: of a tunnel in which neither side sends anything
+
+
+@dataclass(frozen=True, slots=True)
 class LimitSettings:
     """What each certificate may do; ``None`` is unlimited."""
 
@@ -120,6 +129,7 @@ class Settings:
     listen: ListenSettings
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
+    websocket: WebSocketSettings = field(default_factory=WebSocketSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     log: LogSettings = field(default_factory=LogSettings)
     admin: AdminSettings = field(default_factory=AdminSettings)

@@ -12,7 +12,7 @@ import re
 from typing import Final
 
 from openai_relay.http1.fields import Pair
-from openai_relay.http1.message import parse_trailers, write_fields
+from openai_relay.http1.message import MAX_FIELDS, parse_trailers, write_fields
 
 #: A size and an extension, which is dropped (§7.1.1); bounded, so that a line never grows.
 _LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]{0,1024})?\r\n")
@@ -25,18 +25,32 @@ _SIZE_LINE, _DATA, _DATA_END, _TRAILERS = range(4)
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
+class MalformedChunks(ValueError):
+    """
+    The coding is malformed.
+
+    :ivar payload: what stood in the block before the fault: as good as what the blocks before it had.
+    """
+
+    def __init__(self, reason: str, payload: bytes) -> None:
+        super().__init__(reason)
+        self.payload = payload
+
+
 class ChunkDecoder:
     """
     Takes blocks cut anywhere, gives the payload of each.
 
+    :param max_fields: of the trailer section.
     :ivar done: the last chunk and its trailers have been read.
     :ivar rest: what stood behind them.
     :ivar trailers: the trailer fields.
     """
 
-    __slots__ = ("_held", "_left", "_stage", "done", "rest", "trailers")
+    __slots__ = ("_held", "_left", "_max_fields", "_stage", "done", "rest", "trailers")
 
-    def __init__(self) -> None:
+    def __init__(self, max_fields: int = MAX_FIELDS) -> None:
+        self._max_fields = max_fields
         self._stage = _SIZE_LINE
         self._left = 0  # bytes of the current chunk still to come
         self._held = b""  # the start of a line that is not complete
@@ -48,7 +62,7 @@ class ChunkDecoder:
         """
         The payload in this block; empty if there is none.
 
-        :raises ValueError: the coding is malformed; nothing after that can be read.
+        :raises MalformedChunks: nothing after that can be read; it has the payload that came before.
         """
         if self._held:
             block, self._held = self._held + block, b""
@@ -65,15 +79,18 @@ class ChunkDecoder:
     def _feed(self, block: bytes) -> bytes:
         payload: list[bytes] = []
         at: int | None = 0
-        while at is not None and not self.done:
-            if self._stage == _DATA:
-                at = self._data(block, at, payload)
-            elif self._stage == _DATA_END:
-                at = self._data_end(block, at)
-            elif self._stage == _SIZE_LINE:
-                at = self._size_line(block, at)
-            else:
-                at = self._trailers(block, at)
+        try:
+            while at is not None and not self.done:
+                if self._stage == _DATA:
+                    at = self._data(block, at, payload)
+                elif self._stage == _DATA_END:
+                    at = self._data_end(block, at)
+                elif self._stage == _SIZE_LINE:
+                    at = self._size_line(block, at)
+                else:
+                    at = self._trailers(block, at)
+        except ValueError as error:
+            raise MalformedChunks(str(error), b"".join(payload)) from None
         return payload[0] if len(payload) == 1 else b"".join(payload)
 
     # Each of these reads one thing and returns where the next begins, or None where the block ends first.
@@ -117,9 +134,13 @@ class ChunkDecoder:
         if (end or len(block)) - at > _MAX_TRAILERS:
             raise ValueError("the trailer section is too long")
         if not end:
-            self._held = block[at:]
+            held = self._held = block[at:]
+            # The bare line ends that cannot become good: all that can be told before the section is complete.
+            lines = held.count(b"\r\n")
+            if held.count(b"\n") != lines or held.count(b"\r") - held.endswith(b"\r") != lines:
+                raise ValueError("malformed trailer section")
             return None
-        self.trailers = parse_trailers(block[at:end])
+        self.trailers = parse_trailers(block[at:end], self._max_fields)
         self.rest = block[end:]
         self.done = True
         return end

@@ -19,9 +19,17 @@ from twisted.web.client import ResponseDone
 from zope.interface import implementer
 
 from openai_relay.core.errors import UpstreamClosed, UpstreamError, UpstreamMalformed, UpstreamTimeout
-from openai_relay.http1.chunked import ChunkDecoder
+from openai_relay.http1.chunked import ChunkDecoder, MalformedChunks
 from openai_relay.http1.fields import Pair
-from openai_relay.http1.message import CHUNKED, UNTIL_CLOSE, ResponseHead, looks_broken, parse_response, write_fields
+from openai_relay.http1.message import (
+    CHUNKED,
+    SWITCHING,
+    UNTIL_CLOSE,
+    ResponseHead,
+    looks_broken,
+    parse_response,
+    write_fields,
+)
 from openai_relay.http1.patience import ClientLimits
 from openai_relay.http1.response import Response
 from openai_relay.http1.sending import Sending, coded, end_of
@@ -63,9 +71,11 @@ class ClientConnection(Protocol):
     def _reset(self) -> None:
         self._busy = False
         self._method = b""
+        self._upgrades = False
         self._waiting: Deferred[Response] | None = None  # for the head
         self._interim: Callable[[int, bytes, list[Pair]], None] | None = None
         self._interims = 0
+        self._interim_keep = True
         self._buffer = b""
         self._looked = 0  # bytes of it in which no end of a head was found
         self.response: Response | None = None
@@ -90,7 +100,13 @@ class ClientConnection(Protocol):
     # The request.
 
     def request(
-        self, method: bytes, target: bytes, fields: Sequence[Pair], body: Any, interim: Any = None
+        self,
+        method: bytes,
+        target: bytes,
+        fields: Sequence[Pair],
+        body: Any,
+        interim: Any = None,
+        upgrades: bool = False,
     ) -> Deferred[Response]:
         """
         Send a request; fires with the head of its answer.
@@ -98,11 +114,12 @@ class ClientConnection(Protocol):
         :param fields: as they should stand, Host and any Content-Length among them.
         :param body: an `IBodyProducer`, whose ``length`` is ``None`` or ``UNKNOWN_LENGTH`` when it is to be chunked.
         :param interim: called with each interim answer.
+        :param upgrades: the fields ask for WebSocket, so that a 101 may be the answer (RFC 9110 §7.8).
         """
         assert not self._busy and not self.lost
         self._reset()
         self._busy = True
-        self._method, self._interim = method, interim
+        self._method, self._interim, self._upgrades = method, interim, upgrades
         waiting: Deferred[Response] = Deferred(lambda _: self.abandon())
         self._waiting = waiting
         chunked = body is not None and not isinstance(body.length, int)
@@ -132,7 +149,9 @@ class ClientConnection(Protocol):
             if decoder is not None:
                 try:
                     data = decoder.feed(data)
-                except ValueError as error:
+                except MalformedChunks as error:
+                    if error.payload:
+                        sink.dataReceived(error.payload)
                     self._fail(UpstreamMalformed(str(error)))
                     return
                 if data:
@@ -183,15 +202,31 @@ class ClientConnection(Protocol):
             except UpstreamError as error:
                 self._fail(error)
                 return
-            if parsed.status >= 200:
+            if parsed.status >= 200 or self._switches(parsed):
                 self._answer(parsed)
                 return
             if not self._interim_head(parsed):
                 return
 
+    def _switches(self, head: ResponseHead) -> bool:
+        """Whether it is the 101 that was asked for: from here on the bytes are no HTTP, both ways."""
+        if head.status != SWITCHING or not self._upgrades or (head.upgrade or b"").lower() != b"websocket":
+            return False
+        head.framing, head.keep_alive = UNTIL_CLOSE, False
+        return True
+
+    def take(self, response: Response, body: Any) -> None:
+        """Send the client's bytes as they are, for `Response.take`."""
+        if self.response is response:
+            self._sending = Sending(self.transport, body, b"", False, self._fail)
+            self._sending.start()
+        else:
+            body.stopProducing()
+
     def _interim_head(self, head: ResponseHead) -> bool:
         self._interims += 1
-        if head.status == 101 or self._interims > MAX_INTERIM:
+        self._interim_keep = self._interim_keep and head.keep_alive
+        if head.status == SWITCHING or self._interims > MAX_INTERIM:
             self._fail(UpstreamMalformed("unasked 101, or too many interim answers"))
             return False
         if self._interim is not None:
@@ -199,7 +234,7 @@ class ClientConnection(Protocol):
         return bool(self._buffer)
 
     def _answer(self, head: ResponseHead) -> None:
-        self._keep = head.keep_alive
+        self._keep = head.keep_alive and self._interim_keep
         self._body_framing = framing = head.framing
         if framing == CHUNKED:
             self._decoder = ChunkDecoder()

@@ -19,6 +19,7 @@ import httptools
 from openai_relay.core.errors import (
     BadRequest,
     ExpectationFailed,
+    HeadTooLarge,
     MethodNotAllowed,
     UnknownMethod,
     UpstreamMalformed,
@@ -28,6 +29,10 @@ from openai_relay.http1.fields import Pair
 #: Framings that are no length.
 CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
+#: Fields of a head, or of a trailer section, unless a caller says otherwise.
+MAX_FIELDS: Final = 256
+#: Switching Protocols (RFC 9110 §15.2.2).
+SWITCHING: Final = 101
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _FIELDS: Final = rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n"
@@ -57,10 +62,13 @@ _NOT_IN_TRAILERS: Final = frozenset(
         b"upgrade",
     }
 )
-_LENGTH: Final = re.compile(rb"[0-9]{1,15}")
+#: Without leading zeros, which who reads numbers as C does takes for octal; 15 digits fit any recipient's integer.
+_LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,14}")
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)(/[^#]*)?", re.IGNORECASE)
-_BROKEN: Final = re.compile(rb"[^\r]\n|\r[^\n]|\0|^[\r\n]")
+#: A bare CR or LF, a NUL, or a beginning with which no token begins (both a method and ``HTTP/1.1`` do).
+_BROKEN: Final = re.compile(rb"[^\r]\n|\r[^\n]|\0|^[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 _WATCHED: Final = frozenset(
     {b"content-length", b"transfer-encoding", b"host", b"connection", b"expect", b"upgrade"},
 )
@@ -78,7 +86,7 @@ class RequestHead:
     framing: int  #: the body's length, or `CHUNKED`
     keep_alive: bool
     expects_continue: bool
-    upgrade: bytes | None  #: the protocol asked for, if the client asked for one
+    upgrade: bytes | None  #: the protocols asked for, if the client asked for any
 
 
 @dataclass(slots=True, repr=False)  # a field's value may be a secret
@@ -91,6 +99,7 @@ class ResponseHead:
     fields: list[Pair]
     framing: int  #: the body's length, `CHUNKED` or `UNTIL_CLOSE`
     keep_alive: bool
+    upgrade: bytes | None  #: the protocol that a 101 switches to
 
 
 class _Lines:
@@ -119,16 +128,19 @@ def looks_broken(start: bytes, looked: int = 0) -> bool:
     return _BROKEN.search(start, max(looked - 1, 0)) is not None
 
 
-def parse_request(head: bytes) -> RequestHead:
+def parse_request(head: bytes, max_fields: int = MAX_FIELDS) -> RequestHead:
     """
     Check and parse a request head.
 
     :param head: everything up to and with the empty line.
     :raises BadRequest: it is malformed, or could be framed in two ways; ``told`` says how.
+    :raises HeadTooLarge: it has more than ``max_fields`` fields.
     :raises MethodNotAllowed: CONNECT, which has no origin-form target.
     """
     if _REQUEST.fullmatch(head) is None:
         raise BadRequest(told="The request's head is malformed (RFC 9112): check line ends, names and white space.")
+    if _has_more_fields(head, max_fields):
+        raise HeadTooLarge(told=f"The request has more than {max_fields} header fields.")
     lines = _Lines()
     parser = httptools.HttpRequestParser(lines)
     try:
@@ -148,12 +160,22 @@ def parse_request(head: bytes) -> RequestHead:
     framing, close, keep = _request_framing(watched, version)
     target = _target(lines.url, watched, version)
     expects = _expectation(watched, version)
-    upgrade = None
-    if b"upgrade" in watched and any(option == b"upgrade" for option in _options(watched)):
-        upgrade = watched[b"upgrade"][0]
+    upgrade = _upgrade(watched) if version == b"1.1" else None  # RFC 9110 §7.8: ignored in HTTP/1.0
     return RequestHead(
         method, target, version, lines.fields, framing, not close and (version == b"1.1" or keep), expects, upgrade
     )
+
+
+def _has_more_fields(head: bytes, max_fields: int) -> bool:
+    # The shortest field takes four bytes, so most heads need not be counted; the two other lines are first and last.
+    return len(head) > 4 * max_fields and head.count(b"\r\n") - 2 > max_fields
+
+
+def _upgrade(watched: dict[bytes, list[bytes]]) -> bytes | None:
+    """The protocols that a message offers, or switches to."""
+    if b"upgrade" not in watched or b"upgrade" not in _options(watched):
+        return None
+    return b", ".join(watched[b"upgrade"])
 
 
 def _watch(fields: list[Pair]) -> dict[bytes, list[bytes]]:
@@ -184,7 +206,7 @@ def _request_framing(watched: dict[bytes, list[bytes]], version: bytes) -> tuple
     if lengths is None:
         return 0, close, keep
     if len(lengths) != 1 or _LENGTH.fullmatch(lengths[0]) is None:
-        raise BadRequest(told="Content-Length must be given once, as one decimal number.")
+        raise BadRequest(told="Content-Length must be given once, as one decimal number without leading zeros.")
     return int(lengths[0]), close, keep
 
 
@@ -211,16 +233,21 @@ def _expectation(watched: dict[bytes, list[bytes]], version: bytes) -> bool:
     return True
 
 
-def parse_response(head: bytes, method: bytes) -> ResponseHead:
+def parse_response(head: bytes, method: bytes, max_fields: int = MAX_FIELDS) -> ResponseHead:
     """
     Check and parse a response head.
 
+    A 1xx or 204 that says how long its body is contradicts itself (RFC 9110 §8.6, RFC 9112 §6.1): it is
+    taken without the fields that say so, and its connection is not to be kept, as a body may follow after all.
+
     :param head: everything up to and with the empty line.
     :param method: of the request it answers: a HEAD has no body whatever the fields say.
-    :raises UpstreamMalformed: it is malformed, or could be framed in two ways.
+    :raises UpstreamMalformed: it is malformed, could be framed in two ways, or has more than ``max_fields`` fields.
     """
     if _RESPONSE.fullmatch(head) is None:
         raise UpstreamMalformed("malformed response head")
+    if _has_more_fields(head, max_fields):
+        raise UpstreamMalformed(f"more than {max_fields} header fields")
     lines = _Lines()
     parser = httptools.HttpResponseParser(lines)
     try:
@@ -235,9 +262,14 @@ def parse_response(head: bytes, method: bytes) -> ResponseHead:
     options = _options(watched)
     keep_alive = b"close" not in options and (version == b"1.1" or b"keep-alive" in options)
     framing = _response_framing(watched, version)
+    fields = lines.fields
+    if (status < 200 or status == 204) and not _FRAMING.isdisjoint(watched):
+        fields = [pair for pair in fields if pair[0].lower() not in _FRAMING]
+        keep_alive = keep_alive and framing == 0
     if method == b"HEAD" or status < 200 or status in (204, 304):
         framing = 0  # RFC 9112 §6.3: no body, whatever the fields say
-    return ResponseHead(status, reason, version, lines.fields, framing, keep_alive and framing != UNTIL_CLOSE)
+    upgrade = _upgrade(watched) if status == SWITCHING else None
+    return ResponseHead(status, reason, version, fields, framing, keep_alive and framing != UNTIL_CLOSE, upgrade)
 
 
 def _response_framing(watched: dict[bytes, list[bytes]], version: bytes) -> int:
@@ -249,20 +281,22 @@ def _response_framing(watched: dict[bytes, list[bytes]], version: bytes) -> int:
     if lengths is None:
         return UNTIL_CLOSE
     if len(lengths) != 1 or _LENGTH.fullmatch(lengths[0]) is None:
-        raise UpstreamMalformed("Content-Length is repeated or no number")
+        raise UpstreamMalformed("Content-Length is repeated or no plain decimal number")
     return int(lengths[0])
 
 
-def parse_trailers(section: bytes) -> list[Pair]:
+def parse_trailers(section: bytes, max_fields: int = MAX_FIELDS) -> list[Pair]:
     """
     Check and split a trailer section, up to and with its empty line.
 
-    :raises ValueError: it is malformed, or has a field that may not stand there.
+    :raises ValueError: it is malformed, has a field that may not stand there, or more than ``max_fields``.
     """
     if section == b"\r\n":
         return []
     if _TRAILERS.fullmatch(section) is None:
         raise ValueError("malformed trailer section")
+    if section.count(b"\r\n") - 1 > max_fields:
+        raise ValueError(f"more than {max_fields} trailer fields")
     pairs = []
     for line in section[:-4].split(b"\r\n"):
         name, _, value = line.partition(b":")

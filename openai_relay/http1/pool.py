@@ -143,19 +143,20 @@ class Agent:
         """
         Send a request (`IAgent`).
 
-        A body producer that has ``send_interim`` is told of interim answers.  Fails with `ValueError` if
-        the URI is of another origin.
+        A body producer that has ``send_interim`` is told of interim answers; one with an ``upgrade`` may be
+        answered with 101.  Fails with `ValueError` if the URI is of another origin.
         """
         target = uri[len(self.origin) :]
         if not uri.startswith(self.origin) or target[:1] not in (b"/", b"*"):
             return fail(ValueError("this agent sends to its own origin only"))
         fields = headers.pairs if isinstance(headers, FieldLines) else pairs_of(headers)
         interim = getattr(bodyProducer, "send_interim", None)
+        upgrades = getattr(bodyProducer, "upgrade", None) is not None
         body = None if bodyProducer is None or bodyProducer.length == 0 else bodyProducer
         connection = self.pool.take()
         if connection is not None:
-            return connection.request(method, target, fields, body, interim)  # type: ignore[return-value]
-        return self.pool.connect().addCallback(lambda new: new.request(method, target, fields, body, interim))
+            return connection.request(method, target, fields, body, interim, upgrades)  # type: ignore[return-value]
+        return self.pool.connect().addCallback(lambda new: new.request(method, target, fields, body, interim, upgrades))
 
 
 __all__ = ["Agent", "Pool"]

@@ -16,10 +16,10 @@ from twisted.internet.interfaces import IConsumer
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
-from openai_relay.core.errors import ClientGone, ClientStalled, RelayError
+from openai_relay.core.errors import ClientGone, ClientStalled, RelayError, TunnelIdle
 from openai_relay.http1.chunked import encode_end
 from openai_relay.http1.fields import Pair
-from openai_relay.http1.message import CHUNKED, RequestHead, write_fields
+from openai_relay.http1.message import CHUNKED, SWITCHING, RequestHead, write_fields
 
 if TYPE_CHECKING:
     from openai_relay.http1.server_connection import ServerConnection
@@ -39,6 +39,8 @@ class Request:
     :ivar fault: why it cannot be served, when it is malformed; then it has no method or target.
     :ivar on_gone: called once, if the client leaves (or stalls) before the answer is complete.
     :ivar receiving: part of the body has still to come.
+    :ivar tunnel: the answer was a 101; bytes of another protocol go both ways.
+    :ivar patience: seconds for which nothing may move in either direction; ``None``: the server's ``stall_timeout``.
     """
 
     def __init__(self, connection: ServerConnection, head: RequestHead, fault: RelayError | None) -> None:
@@ -58,6 +60,8 @@ class Request:
         #: What of an interim answer's fields goes on to the client; ``None``: all.
         self.select_interim: Callable[[list[Pair]], list[Pair]] | None = None
         self.on_gone: Callable[[RelayError], None] | None = None
+        self.tunnel = False
+        self.patience: float | None = None
         self.answered = False  # the final head is on its way
         self.finished = False
         self.bytes_in = 0
@@ -175,11 +179,17 @@ class Request:
         :param fields: as they should stand, a Content-Length among them where there is one;
             none of Connection and Transfer-Encoding, which are this connection's own.
         :param length: of the body; ``None``: not known, so it is chunked, or ended by the close in HTTP/1.0.
+
+        After a 101, whose ``fields`` name the protocol, the connection is a tunnel: whatever the client
+        sends is the request's body, whatever is written is passed on as it is, to the end of the connection.
         """
         self.answered = True
         connection = self.connection
         self._bodyless = self.method == b"HEAD" or status in _NO_BODY
-        if length is not None or self._bodyless:
+        switching = self.tunnel = status == SWITCHING
+        if switching:
+            self._begin_tunnel()
+        elif length is not None or self._bodyless:
             self._owed = 0 if self._bodyless else length
         elif self.version == b"1.0":
             connection.close_after()
@@ -188,7 +198,7 @@ class Request:
         closing = connection.closing or self.receiving  # what is still coming may never end
         if closing:
             connection.close_after()
-        if self._consumer is None:
+        if self._consumer is None and not switching:
             self._wanted = False
             self._held = []
         self._head = b"HTTP/1.1 %d %b\r\n%b%b%b\r\n" % (
@@ -196,8 +206,20 @@ class Request:
             reason,
             write_fields(fields),
             b"Transfer-Encoding: chunked\r\n" if self._chunked else b"",
-            b"Connection: close\r\n" if closing else b"Connection: keep-alive\r\n" if self.version == b"1.0" else b"",
+            b"Connection: Upgrade\r\n"
+            if switching
+            else b"Connection: close\r\n"
+            if closing
+            else b"Connection: keep-alive\r\n"
+            if self.version == b"1.0"
+            else b"",
         )
+
+    def _begin_tunnel(self) -> None:
+        assert self.upgrade is not None and self._ended, "a 101 that nobody asked for"
+        self._ended = False
+        self._wanted = True
+        self.connection.tunnel(self)
 
     def write(self, data: bytes) -> None:
         """A block of the answer's body."""
@@ -287,7 +309,10 @@ class Request:
             whole.errback(error)
 
     def client_stalled(self) -> None:
-        """The client has neither sent nor read for too long."""
+        """The client has neither sent nor read for too long; of a tunnel, neither side."""
+        if self.tunnel and self.on_gone is not None and not self.connection.gate.blocked:
+            self.on_gone(TunnelIdle())  # who can still be told why
+            return
         connection = self.connection
         self.client_left(ClientStalled())
         connection.abort()
@@ -296,4 +321,8 @@ class Request:
     def waits_for_client(self) -> bool:
         """Whether it is the client that keeps this exchange from going on."""
         connection = self.connection
-        return connection.gate.blocked or (self.receiving and self._consumer is not None and not connection.paused)
+        return (
+            self.tunnel
+            or connection.gate.blocked
+            or (self.receiving and self._consumer is not None and not connection.paused)
+        )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IResponse
+from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
 from openai_relay.http1.fields import FieldLines, Pair
@@ -55,6 +55,10 @@ class Response:
         self.taken = True
         protocol.makeConnection(self)  # type: ignore[arg-type]
         self._connection.deliver(self, protocol)
+
+    def take(self, producer: IBodyProducer) -> None:
+        """After a 101: what ``producer`` writes goes up as it is, paced by the upstream."""
+        self._connection.take(self, producer)
 
     # Once the body is complete the connection may serve another: what comes late must not touch that.
 

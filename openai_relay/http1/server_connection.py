@@ -19,25 +19,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from openai_relay.core.errors import BadRequest, HeadTooLarge, RelayError, RequestTimeout
-from openai_relay.http1.chunked import ChunkDecoder
+from openai_relay.http1.chunked import ChunkDecoder, MalformedChunks
 from openai_relay.http1.gate import Gate
 from openai_relay.http1.message import CHUNKED, RequestHead, looks_broken, parse_request
-from openai_relay.http1.patience import ServerLimits
+from openai_relay.http1.patience import FAIR_SHARE, LAST_MOMENT, LINGER, LINGER_BYTES, READ_AHEAD, ServerLimits
 from openai_relay.http1.request import Request
 from openai_relay.http1.sweep import Sweep, Wait
 
 if TYPE_CHECKING:
     from openai_relay.http1.server import HTTPServerFactory
-
-#: Bytes of pipelined requests that are read ahead.
-READ_AHEAD: Final = 65_536
-#: Requests of one connection that are answered at one go, where the answers need nobody else.
-FAIR_SHARE: Final = 16
-#: How long a closing connection still takes what the client is sending, so that the answer is not lost in a reset.
-LINGER: Final = 5.0
-LINGER_BYTES: Final = 16 * 1024 * 1024
-#: How long a closing connection may take when the whole server closes.
-LAST_MOMENT: Final = 2.0
 
 _HANDSHAKE, _IDLE, _HEAD, _EXCHANGE, _LINGER, _CLOSING = "handshake", "idle", "head", "exchange", "linger", "closing"
 #: Whatever comes in these is dropped.
@@ -164,7 +154,7 @@ class ServerConnection(Protocol):
             self._refuse(HeadTooLarge())
             return False
         try:
-            head = parse_request(buffer[:end])
+            head = parse_request(buffer[:end], self._limits.max_fields)
         except RelayError as fault:
             self._refuse(fault)
             return False
@@ -223,10 +213,12 @@ class ServerConnection(Protocol):
             return
         try:
             payload = decoder.feed(data)
-        except ValueError as error:
+        except MalformedChunks as error:
             self._decoder = None
             self._left = _ALL_THAT_COMES
             self._closing = True
+            if error.payload:
+                request.body_received(error.payload)
             request.body_failed(BadRequest(str(error), "The request's chunked body is malformed (RFC 9112 §7.1)."))
             return
         if payload:
@@ -254,6 +246,15 @@ class ServerConnection(Protocol):
     def close_after(self) -> None:
         """Take no further request after this one."""
         self._closing = True
+
+    def tunnel(self, request: Request) -> None:
+        """Whatever comes from here on, what came early included, is the body of this request."""
+        self._closing = True
+        self._left = _ALL_THAT_COMES
+        request.receiving = True
+        early, self._buffer = self._buffer, b""
+        if early:
+            self._body(request, early)
 
     def pause(self) -> None:
         """Read nothing for a while; the sweep still sees the client leave."""
@@ -369,7 +370,8 @@ class ServerConnection(Protocol):
         request = self._request
         if phase is _EXCHANGE and request is not None:
             stalled = self._wait.lasts((self._served, self._received, request.bytes_out, self.gate.blocked), now)
-            if request.waits_for_client and stalled >= limits.stall_timeout:
+            patience = limits.stall_timeout if request.patience is None else request.patience
+            if request.waits_for_client and stalled >= patience:
                 request.client_stalled()
             return
         if self._wait.lasts((phase, self._served), now) < self._patience(phase):

@@ -69,7 +69,8 @@ class JsonLineTests(SynchronousTestCase):
             b'"cert_serial":"1f3c9e","method":"POST","path":"/v1/chat/completions","status":200,"dur_ms":1250.0,'
             b'"ttfb_ms":250.0,"bytes_in":312,"bytes_out":4096,"upstream_status":200,"request_id":"req_1",'
             b'"relay_request_id":"relay-1","client_ip":"192.0.2.7","http_version":"1.1","end":"done",'
-            b'"error":null,"detail":null}\n',
+            b'"error":null,"detail":null,"messages_in":null,"messages_out":null,"close_code":null,"input_tokens":null,'
+            b'"output_tokens":null}\n',
         )
 
     def test_documented(self) -> None:
@@ -132,7 +133,7 @@ class JsonLineTests(SynchronousTestCase):
         self.assertEqual(len(text.splitlines()), 1)
         self.assertTrue(text.isprintable())
         said = json.loads(text)
-        self.assertEqual(len(said), 20)
+        self.assertEqual(len(said), 25)
         self.assertEqual(said["status"], exchange.status)
         self.assertEqual(said["end"], exchange.end)
 

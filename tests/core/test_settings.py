@@ -91,7 +91,7 @@ class SettingsTests(SynchronousTestCase):
         """No setting changes once it is made, in any section."""
         whole = settings()
         sections = [whole, *(getattr(whole, field.name) for field in fields(whole))]
-        self.assertEqual(len(sections), 7)
+        self.assertEqual(len(sections), 8)
         for section in sections:
             self.assertTrue(is_dataclass(section))
             with self.assertRaises(FrozenInstanceError):

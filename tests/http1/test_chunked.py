@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from openai_relay.http1.chunked import LAST_CHUNK, ChunkDecoder, encode_chunk, encode_end
+from openai_relay.http1.chunked import LAST_CHUNK, ChunkDecoder, MalformedChunks, encode_chunk, encode_end
 
 Pair = tuple[bytes, bytes]
 
@@ -51,6 +51,20 @@ def decode(blocks: Iterator[bytes] | list[bytes]) -> tuple[bytes, ChunkDecoder]:
             payload += decoder.feed(block)
     decoder.rest += rest
     return payload, decoder
+
+
+def decode_damaged(blocks: list[bytes]) -> tuple[bytes, object, bytes]:
+    """Payload, whether it is complete or was refused, and what follows."""
+    decoder = ChunkDecoder()
+    payload = b""
+    for number, block in enumerate(blocks):
+        try:
+            payload += decoder.feed(block)
+        except MalformedChunks as error:
+            return payload + error.payload, "refused", b""
+        if decoder.done:
+            return payload, True, decoder.rest + b"".join(blocks[number + 1 :])
+    return payload, False, b""
 
 
 def as_h11_reads(body: bytes) -> bytes:
@@ -131,14 +145,19 @@ class ChunkDecoderTests(SynchronousTestCase):
         damaged = bytearray(body[2])
         at = data.draw(st.integers(0, len(damaged)))
         damaged[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
-        results = []
-        for blocks in ([bytes(damaged)], list(cuts(data, bytes(damaged)))):
-            try:
-                payload, decoder = decode(blocks)
-                results.append((payload, decoder.done, decoder.rest))
-            except ValueError:
-                results.append((b"refused", True, b""))
-        self.assertEqual(results[0], results[1])
+        whole = decode_damaged([bytes(damaged)])
+        self.assertEqual(decode_damaged(list(cuts(data, bytes(damaged)))), whole)
+        self.assertEqual(decode_damaged([bytes([byte]) for byte in damaged]), whole)
+
+    def test_good_before_a_fault(self) -> None:
+        """What was good before a fault is given, though the fault stands in the same block."""
+        for fault in (b"x", b"5\r\nhello!", b"0\r\nHost: a\r\n\r\n", b"0\r\na b: c\r\n\r\n", b"-1\r\n"):
+            with self.subTest(fault=fault):
+                body = b"3\r\nabc\r\n2\r\nde\r\n" + fault
+                good = b"abcdehello" if b"hello" in fault else b"abcde"
+                self.assertEqual(self.assertRaises(MalformedChunks, ChunkDecoder().feed, body).payload, good)
+                self.assertEqual(decode_damaged([body]), (good, "refused", b""))
+        self.assertEqual(self.assertRaises(MalformedChunks, ChunkDecoder().feed, b"zz\r\n").payload, b"")
 
     def test_trailers_in_a_block_of_their_own(self) -> None:
         """Trailers may come after the block with the last chunk, and in pieces."""
@@ -176,6 +195,12 @@ class ChunkDecoderTests(SynchronousTestCase):
                 self.assertRefused(size + b"\r\nhello\r\n0\r\n\r\n")
         self.assertEqual(decode([b"0" * 14 + b"5\r\nhello\r\n0\r\n\r\n"])[0], b"hello")
 
+    def test_number_of_trailers(self) -> None:
+        """More trailer fields than allowed are refused."""
+        self.assertEqual(len(decode([b"0\r\n" + b"a:\r\n" * 256 + b"\r\n"])[1].trailers), 256)
+        self.assertRefused(b"0\r\n" + b"a:\r\n" * 257 + b"\r\n")
+        self.assertRaises(ValueError, ChunkDecoder(1).feed, b"0\r\na: b\r\nc: d\r\n\r\n")
+
     def test_huge_size(self) -> None:
         """The largest size that passes is taken for what it is: it never wraps around."""
         payload, decoder = decode([b"f" * 15 + b"\r\n0\r\n\r\n"])
@@ -211,6 +236,15 @@ class ChunkDecoderTests(SynchronousTestCase):
         for section in (b"a b: c", b"a : b", b" a: b", b"a", b"a: b\n", b"a: \0", b"Content-Length: 5", b"Host: b"):
             with self.subTest(section=section):
                 self.assertRefused(b"0\r\n" + section + b"\r\n\r\n")
+
+    def test_trailers_that_cannot_become_good(self) -> None:
+        """A bare line end in the trailers is refused before their end has come."""
+        for section in (b"a: b\n", b"a: b\n\n", b"\n", b"a: b\rc", b"\rX", b"a: b\r\nc: d\n"):
+            with self.subTest(section=section):
+                self.assertRefused(b"0\r\n" + section)
+        for section in (b"a: b\r", b"\r", b"a: b\r\n", b"a: b\r\n\r"):
+            with self.subTest(section=section):
+                self.assertFalse(decode([b"0\r\n" + section])[1].done)
 
     def test_too_long_trailers(self) -> None:
         """A trailer section of more than 16 KiB is refused, complete or not."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from openai_relay.http1.patience import LAST_MOMENT
 from openai_relay.http1.server import HTTPServerFactory, ServerConnection
-from openai_relay.http1.server_connection import LAST_MOMENT
 from tests.http1.serving import CLOSE, GET, LIMITS, ServerCase, answer, answered, get, post
 
 

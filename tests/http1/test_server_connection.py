@@ -23,7 +23,7 @@ from openai_relay.core.errors import (
     MethodNotAllowed,
     RequestTimeout,
 )
-from openai_relay.http1.server_connection import FAIR_SHARE, LINGER, LINGER_BYTES, READ_AHEAD
+from openai_relay.http1.patience import FAIR_SHARE, LINGER, LINGER_BYTES, READ_AHEAD
 from tests.http1.serving import (
     CHUNKED_POST,
     CLOSE,
