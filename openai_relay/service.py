@@ -40,7 +40,7 @@ from openai_relay.listener import BadCertificateFile, Listener, load_context
 from openai_relay.metrics import Build, Metrics, Readings
 from openai_relay.relay import Relay
 from openai_relay.systemd import Notifier, current_pid, passed_socket
-from openai_relay.tls import TLSPort
+from openai_relay.tls.server import TLSPort
 from openai_relay.upstream import BadUpstream, Upstream
 
 #: Seconds that running exchanges get to finish when the service stops.

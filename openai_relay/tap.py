@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, NoReturn, Self
@@ -154,6 +155,18 @@ def standard_error() -> ILogObserver:
     return FilteringLogObserver(textFileLogObserver(sys.stderr), [levels])
 
 
+def _keep_time(reactor: Any) -> None:
+    """
+    Run every timer on the monotonic clock.
+
+    Twisted's follow the wall clock: set back by an hour, it would hold up all that waits for that long.
+    """
+    ahead = time.monotonic() - reactor.seconds()
+    reactor.seconds = time.monotonic
+    for call in reactor.getDelayedCalls():
+        call.delay(ahead)
+
+
 def _take_signals(reactor: Any) -> None:
     """
     SIGTERM is how a service is stopped: having drained, it exits with 0, where twistd would die of the signal.
@@ -183,6 +196,7 @@ def makeService(options: Options) -> IService:
 
     from openai_relay.service import CannotServe, relay_service
 
+    _keep_time(reactor)
     reactor.callWhenRunning(_take_signals, reactor)
     try:
         return relay_service(reactor, options.settings)

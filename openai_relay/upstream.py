@@ -44,7 +44,7 @@ from openai_relay.http1.fields import FieldLines, Pair
 from openai_relay.http1.pool import Agent, Pool
 from openai_relay.http1.request import Request
 from openai_relay.http1.response import Response
-from openai_relay.tls import TLSReactor
+from openai_relay.tls.client import TLSReactor
 
 #: Methods whose repetition changes nothing at the upstream (RFC 9110 §9.2.2), asked without a body.
 _SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket as sockets
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -69,6 +70,7 @@ class MemorySocket:
         self.inbound = bytearray()
         self.outbound = bytearray()
         self.room = PLENTY
+        self.sent = 0
         self.ended = False  # the peer has sent its FIN
         self.broken = False  # the peer has reset the connection
         self.closed = False
@@ -101,6 +103,7 @@ class MemorySocket:
         if data and not taken:
             raise BlockingIOError(errno.EAGAIN, "no room")
         self.room -= len(taken)
+        self.sent += len(taken)
         self.outbound += taken
         return len(taken)
 
@@ -118,9 +121,10 @@ class MemorySocket:
             self.no_delay = bool(value)
 
     def getsockopt(self, level: int, option: int, size: int = 0) -> bytes:
-        """Of ``TCP_INFO`` the state: established, or CLOSE_WAIT, or CLOSE."""
+        """Of ``TCP_INFO`` the state (established, or CLOSE_WAIT, or CLOSE), and how many bytes were acknowledged."""
         assert (level, option) == (sockets.IPPROTO_TCP, sockets.TCP_INFO)
-        return bytes([7 if self.broken else 8 if self.ended else 1])
+        state = bytes([7 if self.broken else 8 if self.ended else 1])
+        return (state.ljust(120, b"\0") + self.sent.to_bytes(8, sys.byteorder))[:size]
 
     def shutdown(self, how: int) -> None:
         if how in (sockets.SHUT_WR, sockets.SHUT_RDWR):

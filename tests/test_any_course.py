@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from twisted.internet.error import ConnectionDone, ConnectionRefusedError
 
 from openai_relay.core.settings import LimitSettings
-from openai_relay.tls import TLSTruncated
+from openai_relay.tls.transport import TLSTruncated
 from tests.doubles import Wire
 from tests.relay_case import ALICE, BOB, STREAM_HEAD, RelayCase, answer, chunk, request
 

@@ -10,7 +10,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.doubles import MemorySocket, Recorder, TurningReactor, Wire
-from tests.test_tls import Accepted
+from tests.tls.test_transport import Accepted
 
 
 class TransportPromises:

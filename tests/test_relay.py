@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from openai_relay.core.errors import RelayError, TooManyConnections, Unauthenticated
 from openai_relay.core.exchange import Exchange
 from openai_relay.core.settings import LimitSettings, WebSocketSettings
-from openai_relay.tls import TLSTruncated
+from openai_relay.tls.transport import TLSTruncated
 from tests.doubles import Wire
 from tests.relay_case import (
     ALICE,
@@ -162,6 +162,23 @@ class DoneTests(RelayCase):
         self.assertEqual(self.upstream_wire().taken(), b"hello")
         self.upstream_wire().receive(answer(b"{}"))
         self.assertEqual(self.answered(wire).status, 200)
+
+    def test_expectation_and_silence(self) -> None:
+        """An upstream that neither says 100 Continue nor answers is told as what it is: 504."""
+        wire = self.asked(request("POST", "/v1/files", "Content-Length: 5", "Expect: 100-continue"))
+        self.clock.pump([0.5] * 122)
+        self.assertEqual(self.answered(wire).error["code"], "upstream_timeout")
+        self.assertRecorded(504, "timeout", "upstream_timeout")
+
+    def test_stalled_upload(self) -> None:
+        """A client that stops in the middle of its upload is told so, and the upstream's request is aborted."""
+        wire = self.asked(request("POST", "/v1/files", "Content-Length: 5") + b"he")
+        self.clock.pump([0.5] * 42)
+        answered = self.answered(wire)
+        self.assertEqual((answered.status, answered.error["code"]), (408, "request_timeout"))
+        self.assertEqual(answered.fields["connection"], "close")
+        self.assertEqual(self.upstream_wire().ending, "aborted")
+        self.assertRecorded(408, "timeout", "request_timeout")
 
     def test_limits_of_the_answer(self) -> None:
         """Unlimited, the upstream's own rate-limit fields are passed on."""

@@ -35,7 +35,7 @@ from openai_relay.core.errors import (
 from openai_relay.core.settings import Secret, UpstreamSettings
 from openai_relay.http1.fields import FieldLines
 from openai_relay.http1.pool import Agent, Pool
-from openai_relay.tls import TLSTruncated
+from openai_relay.tls.transport import TLSTruncated
 from openai_relay.upstream import BadUpstream, StreamingClient, Upstream, client_context
 from tests import certificates
 from tests.doubles import TurningReactor, Wire

@@ -31,6 +31,8 @@ CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
 #: Fields of a head, or of a trailer section, unless a caller says otherwise.
 MAX_FIELDS: Final = 256
+#: Continue (RFC 9110 §15.2.1).
+CONTINUE: Final = 100
 #: Switching Protocols (RFC 9110 §15.2.2).
 SWITCHING: Final = 101
 

@@ -16,10 +16,10 @@ from twisted.internet.interfaces import IConsumer
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
-from openai_relay.core.errors import ClientGone, ClientStalled, RelayError, TunnelIdle
+from openai_relay.core.errors import ClientGone, ClientStalled, RelayError, RequestTimeout, TunnelIdle
 from openai_relay.http1.chunked import encode_end
 from openai_relay.http1.fields import Pair
-from openai_relay.http1.message import CHUNKED, SWITCHING, RequestHead, write_fields
+from openai_relay.http1.message import CHUNKED, CONTINUE, SWITCHING, RequestHead, write_fields
 
 if TYPE_CHECKING:
     from openai_relay.http1.server_connection import ServerConnection
@@ -170,6 +170,8 @@ class Request:
         if not self.finished and not self.answered and self.version == b"1.1":
             if self.select_interim is not None:
                 fields = self.select_interim(fields)
+            if status == CONTINUE:
+                self.expects_continue = False
             self.connection.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, write_fields(fields)))
 
     def send_head(self, status: int, reason: bytes, fields: list[Pair], length: int | None) -> None:
@@ -310,17 +312,25 @@ class Request:
 
     def client_stalled(self) -> None:
         """The client has neither sent nor read for too long; of a tunnel, neither side."""
-        if self.tunnel and self.on_gone is not None and not self.connection.gate.blocked:
-            self.on_gone(TunnelIdle())  # who can still be told why
-            return
         connection = self.connection
+        if self.on_gone is not None and not connection.gate.blocked and (self.tunnel or not self.answered):
+            gone, self.on_gone = self.on_gone, None
+            gone(TunnelIdle() if self.tunnel else RequestTimeout())  # it reads, and can be told why
+            return
         self.client_left(ClientStalled())
         connection.abort()
+
+    @property
+    def awaits_continue(self) -> bool:
+        """Whether the client holds its body back until the upstream says 100 Continue."""
+        return self.expects_continue and self.bytes_in == 0
 
     @property
     def waits_for_client(self) -> bool:
         """Whether it is the client that keeps this exchange from going on."""
         connection = self.connection
+        if self.awaits_continue:
+            return connection.gate.blocked
         return (
             self.tunnel
             or connection.gate.blocked

@@ -62,7 +62,7 @@ class Sending:
     @property
     def waits_for_body(self) -> bool:
         """Whether it is the body that is waited for, and not the upstream."""
-        return self._gate is not None and not self._gate.blocked
+        return self._gate is not None and not self._gate.blocked and not getattr(self._body, "awaits_continue", False)
 
     def write(self, data: bytes) -> None:
         """A block of the body (`IConsumer`)."""

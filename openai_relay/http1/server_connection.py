@@ -168,8 +168,7 @@ class ServerConnection(Protocol):
         self._buffer = b""
         request = Request(self, RequestHead(b"", b"", b"1.1", [], 0, False, False, None), fault)
         request.receiving = True  # whatever else comes belongs to it, and is dropped
-        self._decoder = None
-        self._left = _ALL_THAT_COMES
+        self._decoder, self._left = None, _ALL_THAT_COMES
         self._hand_up(request)
 
     def _begin(self, head: RequestHead) -> None:
@@ -214,9 +213,7 @@ class ServerConnection(Protocol):
         try:
             payload = decoder.feed(data)
         except MalformedChunks as error:
-            self._decoder = None
-            self._left = _ALL_THAT_COMES
-            self._closing = True
+            self._decoder, self._left, self._closing = None, _ALL_THAT_COMES, True
             if error.payload:
                 request.body_received(error.payload)
             request.body_failed(BadRequest(str(error), "The request's chunked body is malformed (RFC 9112 §7.1)."))
@@ -369,12 +366,15 @@ class ServerConnection(Protocol):
         phase, limits = self._phase, self._limits
         request = self._request
         if phase is _EXCHANGE and request is not None:
-            stalled = self._wait.lasts((self._served, self._received, request.bytes_out, self.gate.blocked), now)
+            read = self._acknowledged() if self.gate.blocked else -1
+            stalled = self._wait.lasts((self._served, self._received, request.bytes_out, read), now)
             patience = limits.stall_timeout if request.patience is None else request.patience
             if request.waits_for_client and stalled >= patience:
                 request.client_stalled()
             return
-        if self._wait.lasts((phase, self._served), now) < self._patience(phase):
+        # A closing connection may still have an answer to deliver: whoever reads, however slowly, gets it.
+        read = self._acknowledged() if phase in _OVER and not self._hurried else -1
+        if self._wait.lasts((phase, self._served, read), now) < self._patience(phase):
             return
         if phase is _HEAD:
             self._refuse(RequestTimeout())
@@ -382,6 +382,10 @@ class ServerConnection(Protocol):
             self._close()
         else:
             self.transport.abortConnection()
+
+    def _acknowledged(self) -> int:
+        """Bytes that the client has taken: progress, seen through a queue that does not get shorter yet."""
+        return int(getattr(self.transport, "acknowledged", int)())
 
     def _patience(self, phase: str) -> float:
         limits = self._limits
@@ -393,5 +397,4 @@ class ServerConnection(Protocol):
             return limits.stall_timeout
         if self._hurried:
             return LAST_MOMENT
-        # A connection that is closing may still have an answer to deliver to a slow client.
         return LINGER if phase is _LINGER else limits.idle_timeout

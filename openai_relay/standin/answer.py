@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -54,6 +54,10 @@ class Call:
     def identifier(self, prefix: str) -> str:
         """An id in the API's manner, unlike those of all other requests."""
         return f"{prefix}standin{self.number:012x}"
+
+
+#: Makes the `Call` of each message on a WebSocket, from its text.
+Calls = Callable[[bytes], Call]
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,12 @@ class Controls:
     chunked: bool = False  #: no Content-Length, even where the length is known
     close: bool = False  #: no further request on this connection
     gzip: bool = False
+    close_after: int | None = None  #: of a WebSocket: close it after so many messages
+    close_code: int | None = None  #: with this code
+    close_reason: str | None = None
+    silent_after: int | None = None  #: say nothing after so many messages, and answer nothing
+    fragment: int | None = None  #: length of the frames that a message is sent in
+    deflate: bool = False  #: take permessage-deflate when it is offered
     field: tuple[Pair, ...] = ()  #: further response fields; may be asked for several times
 
 
@@ -119,6 +125,13 @@ def _status(name: str, value: str) -> int:
     return int(value)
 
 
+def _close_code(name: str, value: str) -> int:
+    # 1004 to 1006 and 1015 must not be sent (RFC 6455 §7.4.1), and what is below 3000 and has no meaning neither.
+    if not re.fullmatch(r"1000|100[1-3]|100[7-9]|101[0-4]|[34][0-9]{3}", value):
+        raise _unfit(name, value, "a close code that may be sent: 1000 to 1003, 1007 to 1014, 3000 to 4999")
+    return int(value)
+
+
 def _text(name: str, value: str) -> str:
     if not re.fullmatch(r"[\t\x20-\x7e]{0,256}", value):
         raise _unfit(name, value, "at most 256 printable ASCII characters")
@@ -150,4 +163,7 @@ _BY_TYPE: Final[dict[str, Callable[[str, str], object]]] = {
     "str | None": _text,
     "tuple[Pair, ...]": _field,
 }
-_READERS: Final = {item.name: _BY_TYPE[str(item.type)] for item in fields(Controls)} | {"status": _status}
+_READERS: Final = {item.name: _BY_TYPE[str(item.type)] for item in fields(Controls)} | {
+    "status": _status,
+    "close_code": _close_code,
+}

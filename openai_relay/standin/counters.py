@@ -26,6 +26,12 @@ class Counters:
     keys_matched: int = 0  #: requests that brought the expected key
     keys_wrong: int = 0  #: requests that brought another one
     last_key_matched: bool | None = None  #: None: no request yet, or no key is expected
+    keys_in_protocols: int = 0  #: requests that offered a key as a WebSocket's subprotocol, as browsers do
+    websockets: int = 0  #: requests that became one
+    messages_received: int = 0  #: whole messages on them
+    messages_sent: int = 0
+    pings: int = 0  #: received
+    closes: dict[str, int] = field(default_factory=dict)  #: close frames received, by code; 1005: one without a code
 
     def begin(self, route: str) -> None:
         """A request has come."""
@@ -46,6 +52,11 @@ class Counters:
             self.keys_matched += 1
         else:
             self.keys_wrong += 1
+
+    def close(self, code: int) -> None:
+        """A close frame has come."""
+        name = str(code)
+        self.closes[name] = self.closes.get(name, 0) + 1
 
     def to_json(self) -> bytes:
         """All of them."""

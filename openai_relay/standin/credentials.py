@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hmac import compare_digest
+from typing import Final
 
 from openai_relay.core.settings import Secret
+from openai_relay.standin.handshake import protocols
 from openai_relay.standin.problems import Problem, invalid
 
 Pair = tuple[bytes, bytes]
 #: The API takes no longer ``X-Client-Request-Id``.
 LONGEST_REQUEST_ID = 512
+#: What stands before a key that is offered as a WebSocket's subprotocol.
+KEY_PROTOCOL: Final = b"openai-insecure-api-key."
 
 
 @dataclass(slots=True)
@@ -21,12 +25,13 @@ class Received:
     authorization: list[bytes]
     content_type: bytes
     client_request_id: bytes
+    protocols: list[bytes]  #: the fields in which a WebSocket's subprotocols are offered
     controls: list[Pair]  #: the ``x-standin-`` fields, without that and in lower case
 
 
 def received(fields: Iterable[Pair]) -> Received:
     """Sort out the fields of one request."""
-    found = Received([], b"", b"", [])
+    found = Received([], b"", b"", [], [])
     for name, value in fields:
         lower = name.lower()
         if lower == b"authorization":
@@ -37,6 +42,8 @@ def received(fields: Iterable[Pair]) -> Received:
             found.controls.append((lower[10:], value))
         elif lower == b"x-client-request-id":
             found.client_request_id = value
+        elif lower == b"sec-websocket-protocol":
+            found.protocols.append(value)
     return found
 
 
@@ -52,6 +59,14 @@ def bearer(found: Received) -> bytes:
     if len(found.authorization) > 1 or scheme.lower() != b"bearer" or not key.strip():
         raise Problem(401, "The Authorization field must stand once, as 'Authorization: Bearer KEY'.")
     return key.strip()
+
+
+def key_offered(found: Received) -> bytes | None:
+    """The key that is offered as a subprotocol, which is how browsers bring one to a WebSocket."""
+    for protocol in protocols(found.protocols):
+        if protocol.startswith(KEY_PROTOCOL):
+            return protocol.removeprefix(KEY_PROTOCOL)
+    return None
 
 
 def matches(key: bytes, expected: Secret | None) -> bool | None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from openai_relay.core.settings import Secret
 from openai_relay.standin.answer import Answer, Call, Opaque, json_answer
-from openai_relay.standin.credentials import matches
+from openai_relay.standin.credentials import KEY_PROTOCOL, matches
 from openai_relay.standin.forms import Content
 
 #: A body up to this is told as it is.
@@ -31,6 +31,8 @@ class Echo:
                 scheme, _, key = value.partition(b" ")
                 expected = matches(key, self._expected_key)
                 value = scheme + b" ***"
+            elif KEY_PROTOCOL in value:
+                value = value.partition(KEY_PROTOCOL)[0] + KEY_PROTOCOL + b"***"
             shown.append((name.decode("latin-1"), value.decode("latin-1")))
         return json_answer(
             {

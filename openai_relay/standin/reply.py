@@ -9,7 +9,7 @@ from itertools import islice
 from twisted.internet.interfaces import IReactorTime
 
 from openai_relay.http1.server import Request
-from openai_relay.standin.answer import JSON, Answer
+from openai_relay.standin.answer import JSON, Answer, Pair
 from openai_relay.standin.controls import Controls
 from openai_relay.standin.counters import Counters
 from openai_relay.standin.heads import Heads, reason_of
@@ -58,6 +58,16 @@ class Reply:
             length = None if controls.gzip else answer.length
         self._head(answer, length)
         await self._stream(blocks, usual_interval_ms if controls.interval_ms is None else controls.interval_ms)
+
+    def switch(self, fields: tuple[Pair, ...]) -> None:
+        """Become a WebSocket, with what was agreed on."""
+        request, reason = self.request, self.controls.reason
+        now = self._clock.seconds()
+        told = self._heads.fields(now, self.number, self._spent_ms(now), b"", None, [*fields, *self.controls.field])
+        request.send_head(101, reason_of(101) if reason is None else reason.encode("ascii"), told, None)
+        request.flush()
+        self._counters.websockets += 1
+        self._counters.answer(101)
 
     def send_whole(self, answer: Answer, body: bytes) -> None:
         """Send an answer at once."""
@@ -132,9 +142,11 @@ class Reply:
         if controls.close:
             request.connection.close_after()
         now = self._clock.seconds()
-        spent_ms = int((now - self._began) * 1_000)
-        fields = self._heads.fields(now, self.number, spent_ms, answer.content_type, length, extra)
+        fields = self._heads.fields(now, self.number, self._spent_ms(now), answer.content_type, length, extra)
         reason = reason_of(status) if controls.reason is None else controls.reason.encode("ascii")
         request.send_head(status, reason, fields, length)
         if self._counted:
             self._counters.answer(status)
+
+    def _spent_ms(self, now: float) -> int:
+        return int((now - self._began) * 1_000)

@@ -37,7 +37,19 @@ class Asked(msgspec.Struct):
 
 def responses(call: Call) -> Answer:
     """``POST /v1/responses``."""
+    return _answer(call, decode(call.body, Asked))
+
+
+def response_events(call: Call) -> Iterator[bytes]:
+    """The events of a stream without what frames them, for a WebSocket, whose client does not ask for a stream."""
     asked = decode(call.body, Asked)
+    asked.stream = True
+    blocks = _answer(call, asked).blocks
+    assert blocks is not None
+    return (block.partition(b"\ndata: ")[2][:-2] for block in blocks)
+
+
+def _answer(call: Call, asked: Asked) -> Answer:
     last: Any = asked.input[-1] if isinstance(asked.input, list) and asked.input else asked.input
     question = text_of(last)
     kind = last.get("type") if isinstance(last, dict) else None

@@ -9,7 +9,7 @@ from typing import Final
 
 from openai_relay.core.settings import Secret
 from openai_relay.standin import audio, images
-from openai_relay.standin.answer import JSON, Answer, Call, json_answer
+from openai_relay.standin.answer import JSON, Answer, Call, Calls, json_answer
 from openai_relay.standin.chat import chat
 from openai_relay.standin.completions import completions
 from openai_relay.standin.counters import Counters
@@ -17,10 +17,15 @@ from openai_relay.standin.echo import Echo
 from openai_relay.standin.embeddings import embeddings
 from openai_relay.standin.files import Files
 from openai_relay.standin.generated import generated
+from openai_relay.standin.handshake import upgrade_required
 from openai_relay.standin.models import model, models
 from openai_relay.standin.moderations import moderations
 from openai_relay.standin.problems import Problem
+from openai_relay.standin.realtime import PROTOCOL, Realtime
 from openai_relay.standin.responses import responses
+from openai_relay.standin.responses_websocket import ResponsesConversation
+from openai_relay.standin.websocket import Endpoint
+from openai_relay.standin.websocket_echo import Repeats
 
 #: Bytes of ``/v1/standin/bytes`` when nobody asks for a number.
 USUAL_BYTES: Final = 1 << 20
@@ -42,6 +47,8 @@ class Route:
     name: str  #: the path, with its variable part in braces
     answer: Callable[[Call], Answer]
     takes: Takes = Takes.WHOLE
+    converse: Callable[[Calls], Endpoint] | None = None  #: instead, as a WebSocket
+    protocol: bytes | None = None  #: the subprotocol that is selected when it is offered
 
 
 class Routes:
@@ -73,6 +80,16 @@ class Routes:
             ("GET", "/v1/standin/bytes"): (_bytes, Takes.DIGEST),
             ("POST", "/v1/standin/digest"): (_digest, Takes.DIGEST),
             ("PUT", "/v1/standin/digest"): (_digest, Takes.DIGEST),
+            ("GET", "/v1/realtime"): (_upgrade_required, Takes.DIGEST),
+            ("GET", "/v1/standin/websocket"): (_upgrade_required, Takes.DIGEST),
+        }
+        self._websockets = {
+            route.name: route
+            for route in (
+                Route("/v1/realtime", _not_upgraded, converse=Realtime, protocol=PROTOCOL),
+                Route("/v1/responses", _not_upgraded, converse=ResponsesConversation),
+                Route("/v1/standin/websocket", _not_upgraded, converse=lambda _: Repeats()),
+            )
         }
         self._exact: dict[tuple[str, str], Route] = {}
         self._variable: list[tuple[str, str, str, Route]] = []
@@ -84,6 +101,10 @@ class Routes:
             else:
                 self._exact[method, path] = route
         self._exact["GET", STATS] = self._stats
+
+    def find_websocket(self, path: str) -> Route | None:
+        """The endpoint that a request for a WebSocket finds; at any other path it is an ordinary request."""
+        return self._websockets.get(path)
 
     def find(self, method: str, path: str) -> tuple[Route, str]:
         """
@@ -117,6 +138,15 @@ def _digest(call: Call) -> Answer:
     assert call.content is not None
     told = {"object": "standin.digest", "bytes": call.content.length, "sha256": call.content.sha256}
     return json_answer(told)
+
+
+def _upgrade_required(call: Call) -> Answer:
+    raise upgrade_required("This endpoint is a WebSocket: ask for it with Connection: Upgrade.")
+
+
+def _not_upgraded(call: Call) -> Answer:
+    """For a client that wants to see its WebSocket answered with a status such as 200."""
+    return json_answer({"object": "standin.websocket", "upgraded": False})
 
 
 def _unknown(method: str, path: str) -> Problem:

@@ -1,37 +1,43 @@
 """
 One request from its head to the end of its answer: paced, broken or refused as it asked.
 
-Order: controls, route, key, body, answer, delay, head, body.  ``standin.hang``
-and ``standin.early`` leave steps out.  Whatever happens, the exchange is
+Order: controls, route, key, body, answer, delay, head, body; of a WebSocket:
+controls, route, key, handshake, delay, 101, conversation.  ``standin.hang`` and
+``standin.early`` leave steps out.  Whatever happens, the exchange is
 counted once.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from wsproto.frame_protocol import CloseReason
 
 from openai_relay.core.errors import ClientGone, RelayError
 from openai_relay.core.settings import Secret
-from openai_relay.http1.server import Request
+from openai_relay.http1.server import Request, ServerConnection
 from openai_relay.standin import credentials
-from openai_relay.standin.answer import Call, Head
+from openai_relay.standin.answer import Call, Calls, Head
 from openai_relay.standin.controls import Controls, controls_of
 from openai_relay.standin.counters import Counters
 from openai_relay.standin.echo import KEPT as ECHOED
 from openai_relay.standin.forms import Digest, FormReader, boundary_of
+from openai_relay.standin.frames import Frames
+from openai_relay.standin.handshake import Agreement, agree, wants_websocket
 from openai_relay.standin.heads import Heads
 from openai_relay.standin.intake import Intake, Sink, Whole
-from openai_relay.standin.problems import Problem, on_demand
+from openai_relay.standin.problems import Problem, invalid, on_demand
 from openai_relay.standin.reply import Reply
 from openai_relay.standin.routes import STATS, Route, Routes, Takes
+from openai_relay.standin.websocket import Endpoint, WebSocket
 
 #: Keys of ``standin.fail_times`` that are remembered.
 MOST_KEYS: Final = 10_000
@@ -60,6 +66,8 @@ class Exchanges:
         self._heads = Heads()
         self._failed: OrderedDict[str, int] = OrderedDict()
         self._counted: set[Reply] = set()  # under way
+        self._websockets: dict[ServerConnection, WebSocket] = {}
+        self._closed: Deferred[None] | None = None  # fires when no WebSocket is left
         self._number = 0
 
     def serve(self, request: Request) -> None:
@@ -102,6 +110,7 @@ class Exchanges:
             return
         try:
             route, parameter = self._open(reply, method, name, query, found)
+            agreement = self._agree(request, route, reply.controls)
         except Problem:
             await self._drain(reply)
             raise
@@ -115,25 +124,83 @@ class Exchanges:
         if controls.cut_in_head:
             reply.cut_in_head()
             return
-        await reply.send(route.answer(call), self._options.interval_ms)
+        refused = controls.status is not None and controls.status < 400  # an error was raised above
+        if agreement is not None and route.converse is not None and not refused:
+            await self._converse(reply, agreement, route.converse(self._calls(call)))
+        else:
+            await reply.send(route.answer(call), self._options.interval_ms)
+
+    async def _converse(self, reply: Reply, agreement: Agreement, endpoint: Endpoint) -> None:
+        """The conversation on a WebSocket, to its end."""
+        reply.switch(agreement.fields)
+        frames = Frames(agreement.deflate, reply.controls.fragment)
+        websocket = WebSocket(self._clock, reply, frames, self._counters)
+        connection = reply.request.connection
+        self._websockets[connection] = websocket
+        try:
+            await websocket.converse(endpoint, self._options.interval_ms)
+        finally:
+            del self._websockets[connection]
+            closed = self._closed
+            if closed is not None and not self._websockets:
+                self._closed = None
+                closed.callback(None)
+
+    @property
+    def conversing(self) -> Collection[ServerConnection]:
+        """The connections that are WebSockets at present."""
+        return self._websockets.keys()
+
+    def close_websockets(self) -> Deferred[None]:
+        """Tell everybody who has a WebSocket that this server is going away; fires when none is left."""
+        if not self._websockets:
+            return succeed(None)
+        closed = self._closed = Deferred()
+        for websocket in list(self._websockets.values()):
+            websocket.close(CloseReason.GOING_AWAY, "the stand-in is stopping")
+        return closed
+
+    def _calls(self, call: Call) -> Calls:
+        def make(body: bytes) -> Call:
+            self._number += 1
+            return replace(call, number=self._number, created=int(self._clock.seconds()), body=body)
+
+        return make
+
+    def _agree(self, request: Request, route: Route, controls: Controls) -> Agreement | None:
+        """The opening handshake of a WebSocket; ``None``: the request is an ordinary one."""
+        if route.converse is None:
+            return None
+        if request.length != 0:
+            raise invalid("A request for a WebSocket has no body.")
+        return agree(request.fields, route.protocol, controls.deflate)
 
     def _open(
         self, reply: Reply, method: str, path: str, query: bytes, found: credentials.Received
     ) -> tuple[Route, str]:
         """All that a request's head decides."""
         name = "no route"
+        upgrading = wants_websocket(reply.request.method, reply.request.upgrade)
         try:
             controls = reply.controls = controls_of(query, found.controls)
-            route, parameter = (self._routes.echo, "") if controls.echo else self._routes.find(method, path)
+            websocket = self._routes.find_websocket(path) if upgrading and not controls.echo else None
+            if websocket is not None:
+                route, parameter = websocket, ""
+            else:
+                route, parameter = (self._routes.echo, "") if controls.echo else self._routes.find(method, path)
             name = f"{method} {route.name}"
         finally:
             reply.count(name)
             self._counted.add(reply)
-        self._admit(found)
+        self._admit(found, websocket is not None)
         return route, parameter
 
-    def _admit(self, found: credentials.Received) -> None:
-        matched = credentials.matches(credentials.bearer(found), self._options.expected_key)
+    def _admit(self, found: credentials.Received, websocket: bool) -> None:
+        offered = credentials.key_offered(found)
+        if offered is not None:
+            self._counters.keys_in_protocols += 1
+        key = offered if websocket and offered and not found.authorization else credentials.bearer(found)
+        matched = credentials.matches(key, self._options.expected_key)
         if matched is not None:
             self._counters.key(matched)
             if not matched:

@@ -16,7 +16,7 @@ from twisted.internet.protocol import Factory
 from openai_relay.http1.server import HTTPServerFactory, ServerConnection, ServerLimits
 from openai_relay.standin.counters import Counters
 from openai_relay.standin.server import Exchanges, StandInOptions
-from openai_relay.tls import TLSPort
+from openai_relay.tls.server import TLSPort
 
 BACKLOG: Final = 1_024
 #: Requests are asked to take their time here, so the server's own patience has to be longer.
@@ -33,7 +33,8 @@ class StandInFactory(Factory):
     noisy = False
 
     def __init__(self, clock: Any, counters: Counters, options: StandInOptions) -> None:
-        self.http = HTTPServerFactory(Exchanges(clock, counters, options).serve, clock, _LIMITS)
+        self.exchanges = Exchanges(clock, counters, options)
+        self.http = HTTPServerFactory(self.exchanges.serve, clock, _LIMITS)
         self._counters = counters
 
     def buildProtocol(self, addr: IAddress | None) -> ServerConnection | None:  # type: ignore[override]
@@ -103,17 +104,16 @@ class StandIn(Service):
 
     async def _stop(self) -> None:
         await maybeDeferred(self._port.stopListening)
-        http = self._factory.http
-        if not http.connections:
-            return
-        gone: Deferred[None] = Deferred()
-        http.on_lost = lambda _: None if http.connections or gone.called else gone.callback(None)
+        http, exchanges = self._factory.http, self._factory.exchanges
+        closed = exchanges.close_websockets()
         for connection in list(http.connections):
-            connection.abort()
-        await gone
+            if connection not in exchanges.conversing:
+                connection.end()
+        await closed
+        await http.close()
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening and reset what is open; fires when nothing is left."""
+        """Stop listening, close WebSockets with 1001 and reset what else is open; fires when nothing is left."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 

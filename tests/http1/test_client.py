@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 
 from openai_relay.core.errors import BadRequest, UpstreamClosed, UpstreamMalformed, UpstreamTimeout
 from openai_relay.http1.client import MAX_HEAD, MAX_INTERIM, StaleConnection
-from openai_relay.tls import TLSTruncated
+from openai_relay.tls.transport import TLSTruncated
 from tests.http1.asking import CHUNKED, HOST, LIMITS, OK, UNTIL_CLOSE, Asked, Body, ClientCase
 from tests.http1.wire import Wire
 

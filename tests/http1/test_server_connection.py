@@ -558,7 +558,7 @@ class TimeOutTests(ServerCase):
         self.assertLives(wire)
 
     def test_stalled_upload(self) -> None:
-        """A client that stops sending what it announced is given up: the body fails, the connection is reset."""
+        """A client that stops sending what it announced is given up; if it is not answered then, it is reset."""
         wire = self.connect()
         request = self.request(wire, post(10) + b"hello")
         taker = Taker(request)
@@ -566,8 +566,28 @@ class TimeOutTests(ServerCase):
         self.assertEqual(self.gone, [])
         self.turns.pass_time(2)
         self.assertEqual((len(self.gone), len(taker.ended), wire.ended), (1, 1, "reset"))
-        self.assertIsInstance(self.gone[0][1], ClientStalled)
+        self.assertIsInstance(self.gone[0][1], RequestTimeout)
         taker.ended[0].trap(ClientStalled)
+
+    def test_stalled_upload_answered(self) -> None:
+        """A client that stops sending, but reads, can be told so."""
+        wire = self.connect()
+        request = self.request(wire, post(10) + b"hello")
+        Taker(request)
+        request.on_gone = lambda _: answer(request)
+        self.turns.pass_time(LIMITS.stall_timeout + 1)
+        self.assertEqual((wire.taken(), wire.ended), (answered(connection=CLOSE), "half"))
+
+    def test_waiting_for_the_word(self) -> None:
+        """A client that waits for 100 Continue before it sends is not the one that is waited for; then it is."""
+        wire = self.connect()
+        request = self.request(wire, post(10, b"Expect: 100-continue"))
+        Taker(request)
+        self.turns.pass_time(3 * LIMITS.stall_timeout)
+        self.assertEqual(self.gone, [])
+        request.send_interim(100, b"Continue", [])
+        self.turns.pass_time(LIMITS.stall_timeout + 1)
+        self.assertIsInstance(self.gone[0][1], RequestTimeout)
 
     def test_slow_upload(self) -> None:
         """A client that sends on, however slowly, is not given up."""
@@ -614,6 +634,33 @@ class TimeOutTests(ServerCase):
             self.turns.pass_time(LIMITS.stall_timeout - 1)
             wire.make_room(200_000)
         self.assertEqual(self.gone, [])
+
+    def test_drop_by_drop(self) -> None:
+        """Nor is one that reads so slowly that the queue in between does not get short; when it stops, it is."""
+        wire = self.connect()
+        request = self.request(wire)
+        wire.room = 0
+        request.send_head(200, b"OK", [], None)
+        request.write(b"x" * 500_000)
+        for _ in range(10):
+            self.turns.pass_time(LIMITS.stall_timeout - 1)
+            wire.make_room(100)
+        self.assertEqual(self.gone, [])
+        self.turns.pass_time(LIMITS.stall_timeout + 1)
+        self.assertIsInstance(self.gone[0][1], ClientStalled)
+
+    def test_last_answer_drop_by_drop(self) -> None:
+        """A closing connection delivers its answer to whoever reads it, however long that takes."""
+        for last, patience in ((GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), 75.0), (post(10), LINGER)):
+            wire = self.connect()
+            wire.room = 0
+            answer(self.request(wire, last), b"x" * 2_000)
+            for _ in range(20):
+                self.turns.pass_time(patience - 1)
+                wire.make_room(50)
+            self.assertTrue(wire.connected)
+            self.turns.pass_time(patience + 1)
+            self.assertEqual(wire.ended, "reset")
 
     def test_stalled_between_answers(self) -> None:
         """A client that has not read its last answer, and has left more requests, is given up as a stalled one."""

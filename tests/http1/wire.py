@@ -74,6 +74,7 @@ class Wire(FileDescriptor):
         self.room: int | None = None
         self.ended = ""
         self._taken = b""
+        self._given = 0
         self._pending: list[bytes] = []
         self._fin: Failure | None = None
         self._resetting = False
@@ -111,6 +112,9 @@ class Wire(FileDescriptor):
     def unsent(self) -> int:
         """Bytes that were written and for which the peer has had no room."""
         return len(self.dataBuffer) - self.offset + self._tempDataLen
+
+    def acknowledged(self) -> int:
+        return self._given
 
     @property
     def reads(self) -> bool:
@@ -153,6 +157,7 @@ class Wire(FileDescriptor):
         if self.room is not None:
             self.room -= count
         self._taken += bytes(data[:count])
+        self._given += count
         return count
 
     def loseConnection(self) -> None:

@@ -10,7 +10,7 @@ from http.client import HTTPSConnection
 
 from openai_relay.core.settings import AdminSettings, Secret
 from openai_relay.service import RelayService
-from openai_relay.tls import TLSPort
+from openai_relay.tls.server import TLSPort
 from tests import certificates
 from tests.certificates import DAY
 from tests.integration.in_process import InProcessCase, bare, get, in_thread, reactor, until, without_admin

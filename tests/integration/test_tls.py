@@ -23,11 +23,13 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from openai_relay.tls import Authenticate, TLSPort, TLSReactor, TLSTruncated
+from openai_relay.tls.client import TLSReactor
+from openai_relay.tls.server import TLSPort
+from openai_relay.tls.transport import Authenticate, TLSTruncated
 from tests import certificates
 from tests.doubles import PausableSource, client_context
 from tests.integration.in_process import WITHIN, in_thread, reactor, until
-from tests.test_tls import server_context
+from tests.tls.test_transport import server_context
 
 OPENSSL = shutil.which("openssl")
 MIB = 1 << 20

@@ -86,9 +86,16 @@ class ControlsTests(SynchronousTestCase):
         query = urlencode({"standin.bytes": number, "standin.status": status, "standin.gzip": int(switch)}).encode()
         self.assertEqual(controls_of(query, []), Controls(bytes=number, status=status, gzip=switch))
 
+    def test_close_codes(self) -> None:
+        """Only codes that may stand in a close frame can be asked for."""
+        for code in (1000, 1001, 1009, 1014, 3000, 4999):
+            self.assertEqual(controls_of(b"standin.close_code=%d" % code, []).close_code, code)
+        for code in (0, 999, 1004, 1005, 1006, 1015, 2000, 5000, 10000):
+            self.assertEqual(self.refused(b"standin.close_code=%d" % code).param, "standin.close_code")
+
     def test_every_control_can_be_asked_for(self) -> None:
         """No control exists that a request could not name."""
-        values = {"field": "a: b", "status": "418"}
+        values = {"field": "a: b", "status": "418", "close_code": "4000"}
         for item in fields(Controls):
             found = controls_of(urlencode({f"standin.{item.name}": values.get(item.name, "1")}).encode(), [])
             self.assertNotEqual(getattr(found, item.name), item.default)

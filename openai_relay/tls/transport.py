@@ -14,17 +14,16 @@ client to hang up, so that the alert is not lost in a reset.
 from __future__ import annotations
 
 import socket as sockets
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from OpenSSL import SSL
 from OpenSSL._util import ffi, lib
-from twisted.internet import interfaces, main, tcp
+from twisted.internet import main
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IHandshakeListener, IProtocolFactory
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from twisted.internet.interfaces import IHandshakeListener
 
 from openai_relay.turn import Turn
 
@@ -274,127 +273,12 @@ class TLSTransport(_TCPConnection):
         state = self.socket.getsockopt(sockets.IPPROTO_TCP, sockets.TCP_INFO, 1)
         return state[0] in _CLOSED_STATES
 
-
-class TLSServer(TLSTransport, tcp.Server):
-    """One accepted connection; made by `TLSPort`."""
-
-    def __init__(self, sock: Any, protocol: Any, client: Any, server: TLSPort, sessionno: int, reactor: Any) -> None:
-        tcp.Server.__init__(self, sock, protocol, client, server, sessionno, reactor)
-        connection = SSL.Connection(server.context(), None)
-        connection.set_accept_state()
-        self._start_tls(connection, server.turn)
-
-
-class TLSPort(tcp.Port):
-    """
-    A listening TCP port whose connections speak TLS.
-
-    ``context`` is asked for each new connection, so that a reload is a swap.
-    """
-
-    transport = TLSServer  # type: ignore[assignment]
-    _type = "TLS"
-
-    def __init__(
-        self,
-        port: int | None,
-        factory: IProtocolFactory,
-        context: Callable[[], SSL.Context],
-        backlog: int,
-        interface: str,
-        reactor: Any,
-    ) -> None:
-        self.context = context
-        self.turn = Turn(reactor)
-        tcp.Port.__init__(self, port, factory, backlog, interface, reactor)  # type: ignore[arg-type]
-
-    @classmethod
-    def adopt(
-        cls, descriptor: int, factory: IProtocolFactory, context: Callable[[], SSL.Context], reactor: Any
-    ) -> TLSPort:
+    def acknowledged(self) -> int:
         """
-        Listen on a socket that somebody else opened, such as systemd.
+        Bytes that have arrived at the peer's kernel in all (RFC 4898 tcpEStatsAppHCThruOctetsAcked).
 
-        :raises ValueError: it does not listen for TCP connections.
+        Tells a peer that reads slowly from one that does not read, long before the queue in between is shorter.
         """
-        with sockets.socket(fileno=sockets.dup(descriptor)) as probe:
-            family = probe.family
-            is_tcp = family in (sockets.AF_INET, sockets.AF_INET6) and probe.type == sockets.SOCK_STREAM
-            if not is_tcp or not probe.getsockopt(sockets.SOL_SOCKET, sockets.SO_ACCEPTCONN):
-                raise ValueError(
-                    "the socket that was passed does not listen for TCP connections: "
-                    "its unit needs ListenStream= with a port, and no Accept=yes"
-                )
-            interface = probe.getsockname()[0]
-        self = cls(None, factory, context, 0, interface, reactor)
-        self._preexistingSocket = sockets.fromfd(descriptor, family, sockets.SOCK_STREAM)
-        self._preexistingSocket.setblocking(False)
-        return self
-
-
-class TLSClient(TLSTransport, tcp.Client):
-    """One connection to the upstream; made by `TLSConnector`."""
-
-    def _connectDone(self) -> None:
-        connector: TLSConnector = self.connector
-        connection = SSL.Connection(connector.tls_context, None)
-        connection.set_connect_state()
-        connector.prepare(connection)
-        self._authenticate = connector.verify
-        self._start_tls(connection, connector.turn)
-        tcp.Client._connectDone(self)
-        if self.connected and not self.disconnecting:
-            self._handshake()
-
-    def _hang_up(self, error: Exception) -> None:
-        """The upstream is not who it should be: it is owed nothing, and whoever waits is told at once."""
-        self.stopReading()
-        self.reactor.callLater(0, self._drop, error)
-
-    def _drop(self, error: Exception) -> None:
-        if self.connected:
-            self.connectionLost(Failure(error))
-
-
-class TLSConnector(tcp.Connector):
-    """A TCP connector that makes `TLSClient` transports."""
-
-    tls_context: SSL.Context
-    turn: Turn
-    prepare: Callable[[SSL.Connection], None]
-    verify: Authenticate
-
-    def _makeTransport(self) -> TLSClient:
-        return TLSClient(self.host, self.port, self.bindAddress, self, self.reactor)
-
-
-@implementer(interfaces.IReactorTCP, interfaces.IReactorTime, interfaces.IReactorPluggableNameResolver)
-class TLSReactor:
-    """
-    The reactor as an endpoint sees it, with TLS in each connection it makes.
-
-    `HostnameEndpoint` over this resolves and races addresses as ever, and what
-    it connects is already a TLS transport.
-
-    :ivar prepare: called with each new pyOpenSSL connection before its handshake (SNI).
-    :ivar verify: called after the handshake; raises to refuse the peer.
-    """
-
-    def __init__(self, reactor: Any, context: SSL.Context, prepare: Authenticate, verify: Authenticate) -> None:
-        self._reactor, self._context = reactor, context
-        self._prepare, self._verify = prepare, verify
-        self._turn = Turn(reactor)
-        self.nameResolver, self.installNameResolver = reactor.nameResolver, reactor.installNameResolver
-        self.callLater, self.getDelayedCalls = reactor.callLater, reactor.getDelayedCalls
-        self.seconds, self.listenTCP = reactor.seconds, reactor.listenTCP
-
-    def connectTCP(
-        self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
-    ) -> TLSConnector:
-        """As the reactor's, but the transport speaks TLS."""
-        connector = TLSConnector(host, port, factory, timeout, bindAddress, self._reactor)
-        connector.tls_context, connector.turn = self._context, self._turn
-        connector.prepare = self._prepare
-        connector.verify = self._verify
-        connector.connect()
-        return connector
+        if not self.connected:
+            return 0
+        return int.from_bytes(self.socket.getsockopt(sockets.IPPROTO_TCP, sockets.TCP_INFO, 128)[120:], sys.byteorder)

@@ -12,9 +12,6 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.internet.interfaces import (
     IHandshakeListener,
     IPushProducer,
-    IReactorPluggableNameResolver,
-    IReactorTCP,
-    IReactorTime,
     ITCPTransport,
 )
 from twisted.internet.protocol import Factory
@@ -23,7 +20,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 from zope.interface.verify import verifyObject
 
-from openai_relay.tls import TLSPort, TLSReactor, TLSServer, TLSTruncated
+from openai_relay.tls.server import TLSPort, TLSServer
+from openai_relay.tls.transport import TLSTruncated
 from tests import certificates
 from tests.doubles import MemorySocket, PausableSource, Recorder, TLSPeer, TurningReactor, client_context
 
@@ -653,25 +651,27 @@ class ClosingTests(TransportCase):
         self.assertEqual(len(connection.protocol.blocks), 1)
 
 
+class ProgressTests(TransportCase):
+    """What the kernel knows of the peer."""
+
+    def test_acknowledged(self) -> None:
+        """Bytes that the peer's kernel has taken are counted while the rest of them waits."""
+        connection = self.connected()
+        before = connection.transport.acknowledged()
+        connection.socket.room = 1_000
+        connection.transport.write(b"x" * 100_000)
+        self.assertEqual(connection.transport.acknowledged(), before + 1_000)
+
+    def test_lost(self) -> None:
+        """Of a connection that is lost there is nothing to count."""
+        connection = self.connected()
+        connection.transport.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(connection.transport.acknowledged(), 0)
+
+
 class InterfaceTests(TransportCase):
     def test_transport(self) -> None:
         """A transport keeps the interfaces of Twisted's own."""
         transport = self.connected().transport
         verifyObject(ITCPTransport, transport)
         verifyObject(IPushProducer, transport)
-
-    def test_reactor(self) -> None:
-        """The reactor with TLS in it is what an endpoint expects of a reactor."""
-        reactor = TLSReactor(self.reactor, client_context(), lambda connection: None, lambda connection: None)
-        for interface in (IReactorTCP, IReactorTime, IReactorPluggableNameResolver):
-            verifyObject(interface, reactor)
-
-    def test_context_for_each_connection(self) -> None:
-        """Each new connection asks for the context in force, so that a reload is a swap."""
-        contexts = [server_context(), server_context()]
-        port = TLSPort(0, Factory(), iter(contexts).__next__, 50, "127.0.0.1", self.reactor)
-        sockets: list[Any] = [MemorySocket(), MemorySocket()]
-        used = [
-            TLSServer(sock, Recorder(), ("192.0.2.7", 1), port, 0, self.reactor).tls.get_context() for sock in sockets
-        ]
-        self.assertEqual(used, contexts)

@@ -1,0 +1,1 @@
+"""TLS right on the socket: Twisted's TCP transports with pyOpenSSL inside."""
