@@ -244,24 +244,28 @@ class Listener:
         """
         Who has finished a handshake: its identity, or why none of its requests will be served.
 
-        An identity counts against the connections it may have, until `left`.
+        Each counts against the connections that its identity may have, until `left`.  As many again
+        are kept so that they can be told; nobody may hold all connections by saying nothing on them.
         """
         try:
             identity = self._identity(connection)
         except RelayError as error:
             return error
         key = identity.limit_key(self._limit_by)
-        if self._open[key] >= self._most:
-            return TooManyConnections(
+        self._open[key] += 1
+        count = self._open[key]
+        if count > self._most:
+            refusal = TooManyConnections(
                 1_000_000_000,
                 f"Connection limit reached: {self._most} open at once for this client. Close idle ones, or reuse them.",
             )
-        self._open[key] += 1
+            refusal.key, refusal.heard = key, count <= 2 * self._most
+            return refusal
         return identity
 
-    def left(self, identity: Identity) -> None:
+    def left(self, client: Identity | TooManyConnections) -> None:
         """Its connection is gone."""
-        key = identity.limit_key(self._limit_by)
+        key = client.key if isinstance(client, TooManyConnections) else client.limit_key(self._limit_by)
         self._open[key] -= 1
         if not self._open[key]:
             del self._open[key]

@@ -26,7 +26,7 @@ from twisted.logger import Logger
 from openai_relay.access_log import AccessLog, LineWriter
 from openai_relay.admin.event_loop import EventLoopLag
 from openai_relay.admin.site import admin_site
-from openai_relay.core.errors import RelayError, Unauthenticated
+from openai_relay.core.errors import RelayError, TooManyConnections, Unauthenticated
 from openai_relay.core.exchange import Exchange
 from openai_relay.core.identity import Identity
 from openai_relay.core.limits import Limiter
@@ -248,11 +248,13 @@ class RelayService(MultiService):
             )
             return
         self._tally.handshake_ended("ok")
-        connection.client = self._listener.arrived(connection.transport.tls)
+        client = connection.client = self._listener.arrived(connection.transport.tls)
+        if isinstance(client, TooManyConnections) and not client.heard:
+            connection.abort()
 
     def _connection_lost(self, connection: ServerConnection) -> None:
         client: Identity | RelayError | None = connection.client
-        if isinstance(client, Identity):
+        if isinstance(client, Identity | TooManyConnections):
             self._listener.left(client)
         elif client is None:  # it left, or was dropped, before its handshake came to an end
             self._tally.handshake_ended("failed")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import difflib
 import os
 import re
+import resource
 import signal
 import sys
 import time
@@ -25,12 +27,18 @@ from twisted.logger import (
 )
 from twisted.python import usage
 
+from openai_relay.access_log import LineWriter
 from openai_relay.config.problems import BadConfiguration, Problem, shown
 from openai_relay.config.read import CommandLine, from_options, placed
 from openai_relay.core.settings import Settings
 
 #: EX_CONFIG of sysexits.h: a unit with ``RestartPreventExitStatus=78`` does not start again in vain.
 BAD_CONFIGURATION: Final = 78
+#: What the relay has to say of itself waits, up to this, for somebody to read it; then it is dropped.
+OWN_LOG_BYTES: Final = 1 << 18
+_STDERR: Final = 2
+#: Descriptors that are needed beside those of exchanges: logs, listeners, the event loop, scrapes.
+DESCRIPTORS_BESIDE: Final = 64
 
 _NOTHING_GIVEN: Final = """\
 there is nothing to serve yet. Give either
@@ -105,6 +113,7 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Read the configuration, so that a bad one stops ``twistd`` before it forks or opens a log."""
+        _open_standard_descriptors()
         if all(self[name] is None for name in self._names()):
             raise usage.UsageError(_NOTHING_GIVEN)
         self._given = CommandLine(**{name.replace("-", "_"): self[name] for name in self._names()})
@@ -148,11 +157,32 @@ class Options(usage.Options):
 
 
 def standard_error() -> ILogObserver:
-    """What the relay has to say, and what goes wrong in Twisted; not each port and factory that Twisted opens."""
+    """
+    What the relay has to say, and what goes wrong in Twisted; not each port and factory that Twisted opens.
+
+    Written by a thread, as the access log is: a terminal or pipe that nobody reads must not hold up the relay.
+    """
     levels = LogLevelFilterPredicate(LogLevel.info)
     for namespace in ("twisted", "log_legacy", "openai_relay.tls"):
         levels.setLogLevelForNamespace(namespace, LogLevel.warn)
-    return FilteringLogObserver(textFileLogObserver(sys.stderr), [levels])
+    writer = LineWriter(_STDERR, queue_bytes=OWN_LOG_BYTES)
+    writer.start()
+    atexit.register(writer.stop)
+    lines: Any = _Lines(writer)  # as much of a text file as is asked for
+    return FilteringLogObserver(textFileLogObserver(lines), [levels])
+
+
+class _Lines:
+    """A text file, as far as Twisted's observer wants one: each event is one write."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        self._writer = writer
+
+    def write(self, text: str) -> None:
+        self._writer.write(text.encode("utf-8", "backslashreplace"))
+
+    def flush(self) -> None:
+        """The thread writes as soon as it can."""
 
 
 def _keep_time(reactor: Any) -> None:
@@ -165,6 +195,31 @@ def _keep_time(reactor: Any) -> None:
     reactor.seconds = time.monotonic
     for call in reactor.getDelayedCalls():
         call.delay(ahead)
+
+
+def _open_standard_descriptors() -> None:
+    """Leave none of them closed: whatever is opened next would be given its number, and be written into."""
+    for standard in range(3):
+        try:
+            os.fstat(standard)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _keep_descriptors(connections: int) -> None:
+    """Take as many descriptors as may be had, and say when they are few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    wanted = 2 * connections + DESCRIPTORS_BESIDE
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        Logger().warn(
+            "only {limit} files may be open, and {connections} clients with a connection upstream each need {wanted}: "
+            "raise LimitNOFILE= of the unit (or ulimit -Hn), or lower listen.max_connections",
+            limit=hard,
+            connections=connections,
+            wanted=wanted,
+        )
 
 
 def _take_signals(reactor: Any) -> None:
@@ -197,6 +252,7 @@ def makeService(options: Options) -> IService:
     from openai_relay.service import CannotServe, relay_service
 
     _keep_time(reactor)
+    _keep_descriptors(options.settings.listen.max_connections)
     reactor.callWhenRunning(_take_signals, reactor)
     try:
         return relay_service(reactor, options.settings)

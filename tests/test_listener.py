@@ -551,10 +551,23 @@ class ConnectionsTests(HandshakeCase):
         """A connection that is gone makes room for the next, as often as they come and go."""
         for _ in range(5):
             pair = [self.assertIdentity(self.arrive(client())) for _ in range(2)]
-            self.assertIsInstance(self.arrive(client()), TooManyConnections)
+            refused = self.arrive(client())
+            assert isinstance(refused, TooManyConnections)
+            self.met.left(refused)
             for identity in pair:
                 self.met.left(identity)
         self.assertEqual(len(self.met._open), 0)
+
+    def test_far_too_many(self) -> None:
+        """As many again are kept to be told; what comes beyond them is not to be heard, until some have left."""
+        arrived = [self.arrive(client()) for _ in range(6)]
+        refused = [one for one in arrived if isinstance(one, TooManyConnections)]
+        self.assertEqual([one.heard for one in refused], [True, True, False, False])
+        for one in refused[1:]:
+            self.met.left(one)
+        again = self.arrive(client())
+        assert isinstance(again, TooManyConnections)
+        self.assertTrue(again.heard)
 
     def test_counted_by_name(self) -> None:
         """Where limits go by name, all certificates of a name share their count."""

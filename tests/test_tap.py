@@ -19,6 +19,7 @@ from zope.interface.verify import verifyObject
 from openai_relay.config.read import CommandLine
 from openai_relay.core.settings import ListenSettings, UpstreamSettings
 from openai_relay.tap import BAD_CONFIGURATION, Options, makeService
+from tests.certificates import listen_settings
 from tests.config.case import LISTEN, ConfigurationCase
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -190,6 +191,75 @@ class BadConfigurationTests(OptionsCase):
             ended = self.assertRaises(SystemExit, makeService, options)
         self.assertEqual(ended.code, 78)
         self.assertTrue(err.getvalue().startswith("--certificate: "), err.getvalue())
+
+
+class ProcessTests(OptionsCase):
+    """What a process is given before it serves; each test has one of its own."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        listen_settings(self.directory)  # real files, which these tests read
+
+    def run_program(
+        self, program: str, *, closed: str = "", files: int | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        limit = "" if files is None else f"ulimit -n {files}; "
+        return subprocess.run(
+            ["sh", "-c", f'{limit}exec "$@" {closed}', "sh", sys.executable, "-c", program, str(self.file)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def test_monotonic(self) -> None:
+        """Timers run on the clock that nobody can set, those that were started before as well."""
+        ran = self.run_program(
+            "import sys, time; from twisted.internet import reactor\n"
+            "from openai_relay.tap import Options, makeService\n"
+            "before = reactor.callLater(100, print)\n"
+            "makeService(Options.of_file(sys.argv[1]))\n"
+            "after = reactor.callLater(100, print)\n"
+            "print(abs(reactor.seconds() - time.monotonic()) < 10, 0 <= after.getTime() - before.getTime() < 50)"
+        )
+        self.assertEqual((ran.stdout, ran.returncode), ("True True\n", 0), ran.stderr)
+
+    def test_standard_descriptors(self) -> None:
+        """A standard descriptor that is closed is not given to what is opened next."""
+        ran = self.run_program(
+            "import os, sys; from openai_relay.tap import Options, makeService\n"
+            "makeService(Options.of_file(sys.argv[1]))\n"
+            "sys.stderr.write(os.readlink('/proc/self/fd/1'))",
+            closed=">&-",
+        )
+        self.assertEqual((ran.stderr, ran.returncode), (os.devnull, 0))
+
+    def test_few_descriptors(self) -> None:
+        """Where fewer files may be open than the connections would need, the log says so, with what to raise."""
+        program = (
+            "import resource, sys; from twisted.logger import globalLogBeginner, textFileLogObserver\n"
+            "from openai_relay.tap import Options, makeService\n"
+            "globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)\n"
+            "makeService(Options.of_file(sys.argv[1]))\n"
+            "print(len(set(resource.getrlimit(resource.RLIMIT_NOFILE))))"
+        )
+        few = self.run_program(program, files=256)
+        self.assertIn("only 256 files may be open, and 10000 clients", few.stderr)
+        self.assertIn("LimitNOFILE=", few.stderr)
+        soft = self.run_program(
+            program.replace("import resource", "import resource; resource.setrlimit(7, (128, 512)); import os")
+        )
+        self.assertEqual(soft.stdout, "1\n", soft.stderr)
+
+    def test_own_log(self) -> None:
+        """What the relay says reaches standard error by the time it ends."""
+        ran = self.run_program(
+            "from twisted.logger import globalLogBeginner, Logger; from openai_relay.tap import standard_error\n"
+            "globalLogBeginner.beginLoggingTo([standard_error()], redirectStandardIO=False)\n"
+            "Logger('openai_relay').info('hello {name}', name='\\udcff'); Logger('twisted.web').info('noise')"
+        )
+        self.assertIn("hello \\udcff\n", ran.stderr)
+        self.assertNotIn("noise", ran.stderr)
 
 
 class DoorTests(OptionsCase):

@@ -74,6 +74,11 @@ def shown_path(path: Path) -> str:
     return "the file (its name looks like a secret)" if _SECRETIVE.search(str(path)) else f'"{printable(str(path))}"'
 
 
+def shown_name(name: str, otherwise: str = "(a name that looks like a secret)") -> str:
+    """A name that somebody chose, as it may be repeated; ``otherwise`` for a key that was pasted in its place."""
+    return otherwise if _SECRETIVE.search(name) else printable(name)
+
+
 def printable(text: str) -> str:
     """A name or a path as it may be printed: what could move a terminal's cursor is escaped."""
     return text if text.isprintable() else repr(text)

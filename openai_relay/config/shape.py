@@ -16,7 +16,7 @@ from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn, override
 
 from openai_relay.config.lines import Key
-from openai_relay.config.problems import Wrong, did_you_mean, printable
+from openai_relay.config.problems import Wrong, did_you_mean, shown_name
 from openai_relay.config.sources import Sources
 from openai_relay.config.values import (
     Rule,
@@ -249,5 +249,5 @@ def _passes(path: str, upstream: UpstreamSettings) -> bool:
 
 def dotted(way: Key) -> str:
     """A way as a person writes it; list items count from 1."""
-    parts = (f"[{part + 1}]" if isinstance(part, int) else f".{printable(part)}" for part in way)
+    parts = (f"[{part + 1}]" if isinstance(part, int) else f".{shown_name(part)}" for part in way)
     return "".join(parts).removeprefix(".")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from openai_relay.config.problems import Wrong, shown_path
+from openai_relay.config.problems import Wrong, shown_name, shown_path
 from openai_relay.config.values import text
 from openai_relay.core.settings import Secret
 
@@ -119,8 +119,8 @@ class Sources:
         directory = self.environment.get("CREDENTIALS_DIRECTORY")
         if not directory:
             raise Wrong(
-                "there is no CREDENTIALS_DIRECTORY; "
-                f"systemd sets it for a unit with LoadCredential={name}:PATH, elsewhere use file: or env:"
+                "there is no CREDENTIALS_DIRECTORY; systemd sets it for a unit with "
+                f"LoadCredential={shown_name(name, 'NAME')}:PATH, elsewhere use file: or env:"
             )
         return read_file(Path(directory, name))
 

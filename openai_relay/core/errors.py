@@ -186,9 +186,16 @@ class TooManyConcurrent(RateLimited):
 
 
 class TooManyConnections(RateLimited):
-    """This certificate holds as many connections as it may."""
+    """
+    This certificate holds as many connections as it may.
+
+    :ivar key: of the one that holds them.
+    :ivar heard: its connections over the limit are few enough to be told; any more are closed unheard.
+    """
 
     code = "connection_limit_exceeded"
+    key: str = ""
+    heard: bool = True
 
 
 class ShuttingDown(RelayError):

@@ -18,7 +18,8 @@ class HTTPServerFactory(Factory):
     """
     Serves requests: calls ``serve`` with each.
 
-    :param max_connections: more are closed as they come.
+    :param max_connections: one more takes the place of the oldest whose handshake is not done; without
+        such a one it is closed as it comes.
     """
 
     noisy = False
@@ -36,6 +37,7 @@ class HTTPServerFactory(Factory):
         self._sweep = Sweep(clock, sweep_interval)
         self._max_connections = max_connections
         self.connections: set[ServerConnection] = set()
+        self._strangers: dict[ServerConnection, None] = {}  # in the order in which they came
         #: Told of each finished TLS handshake: the connection, and why it was refused.
         self.on_handshake: Callable[[ServerConnection, Exception | None], None] | None = None
         self.on_lost: Callable[[ServerConnection], None] | None = None
@@ -44,14 +46,25 @@ class HTTPServerFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> ServerConnection | None:  # type: ignore[override]
         """One more connection, or ``None`` when there are too many: it is closed at once."""
         if self._max_connections is not None and len(self.connections) >= self._max_connections:
-            return None
+            # Whoever has shown no certificate yet gives way: nobody unknown can keep the others out.
+            stranger = next(iter(self._strangers), None)
+            if stranger is None:
+                return None
+            del self._strangers[stranger]
+            stranger.abort()
         connection = ServerConnection(self._serve, self._limits, self._sweep)
         connection.factory = self
         self.connections.add(connection)
         return connection
 
+    def handshake_begun(self, connection: ServerConnection) -> None:
+        """A connection's TLS handshake is awaited."""
+        self._strangers[connection] = None
+
     def handshake_done(self, connection: ServerConnection, error: Exception | None) -> None:
         """A connection's TLS handshake ended."""
+        if error is None:
+            self._strangers.pop(connection, None)
         if self.on_handshake is not None:
             self.on_handshake(connection, error)
 
@@ -76,6 +89,7 @@ class HTTPServerFactory(Factory):
     def connection_lost(self, connection: ServerConnection) -> None:
         """A connection is gone."""
         self.connections.discard(connection)
+        self._strangers.pop(connection, None)
         self._look_if_empty()
         if self.on_lost is not None:
             self.on_lost(connection)

@@ -19,9 +19,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from openai_relay.core.errors import BadRequest, HeadTooLarge, RelayError, RequestTimeout
-from openai_relay.http1.chunked import ChunkDecoder, MalformedChunks
+from openai_relay.http1.chunked import MalformedChunks
 from openai_relay.http1.gate import Gate
-from openai_relay.http1.message import CHUNKED, RequestHead, looks_broken, parse_request
+from openai_relay.http1.incoming import ALL_THAT_COMES, Incoming
+from openai_relay.http1.message import RequestHead, looks_broken, parse_request
 from openai_relay.http1.patience import FAIR_SHARE, LAST_MOMENT, LINGER, LINGER_BYTES, READ_AHEAD, ServerLimits
 from openai_relay.http1.request import Request
 from openai_relay.http1.sweep import Sweep, Wait
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 _HANDSHAKE, _IDLE, _HEAD, _EXCHANGE, _LINGER, _CLOSING = "handshake", "idle", "head", "exchange", "linger", "closing"
 #: Whatever comes in these is dropped.
 _OVER: Final = (_LINGER, _CLOSING)
-#: What comes after a fault is dropped, however much it is.
-_ALL_THAT_COMES: Final = 1 << 62
 
 
 @implementer(IHandshakeListener)
@@ -55,8 +54,7 @@ class ServerConnection(Protocol):
         self.gate = Gate(on_open=self._reads_again)
         self._gated = False
         self._request: Request | None = None
-        self._decoder: ChunkDecoder | None = None  # of a chunked request body
-        self._left = 0  # bytes of a counted request body still to come
+        self._incoming = Incoming(0, 0)  # the request's body
         self._received = 0  # bytes of request bodies: progress, for the time-outs
         self._lingered = 0
         self._served = 0
@@ -70,7 +68,9 @@ class ServerConnection(Protocol):
 
     def connectionMade(self) -> None:
         """Wait for a handshake, where the transport makes one, else for a head."""
-        self._phase = _IDLE if getattr(self.transport, "handshaken", True) else _HANDSHAKE
+        if not getattr(self.transport, "handshaken", True):
+            self._phase = _HANDSHAKE
+            self.factory.handshake_begun(self)
         self.client_address = getattr(self.transport.getPeer(), "host", "")
         self._gated = True
         self.transport.registerProducer(self.gate, True)
@@ -96,6 +96,8 @@ class ServerConnection(Protocol):
                 return
             self._buffer = self._buffer + data if self._buffer else data
             self._next()
+            if self._request is None and self._phase not in _OVER and (self.gate.blocked or self._has_enough):
+                self.pause()  # whoever asks and asks and reads no answer would have us keep them all
         elif request.receiving:
             self._body(request, data)
         else:
@@ -103,8 +105,13 @@ class ServerConnection(Protocol):
 
     def _ahead(self, data: bytes) -> None:
         self._buffer += data
-        if len(self._buffer) > READ_AHEAD:
+        if self._has_enough:
             self.pause()
+
+    @property
+    def _has_enough(self) -> bool:
+        """Whether no more should be read ahead; one head, however large it may be, always finds room."""
+        return len(self._buffer) > max(READ_AHEAD, self._limits.max_head)
 
     def _drop(self, data: bytes) -> None:
         self._lingered += len(data)
@@ -146,7 +153,11 @@ class ServerConnection(Protocol):
             if len(buffer) > limit:
                 self._refuse(HeadTooLarge())
             elif looks_broken(buffer, looked):
-                self._refuse(BadRequest(told="The request's head is malformed (RFC 9112): line ends must be CRLF."))
+                self._refuse(
+                    BadRequest(
+                        told="The request's head is malformed (RFC 9112): check the first byte and the line ends."
+                    )
+                )
             elif self._phase is _IDLE:
                 self._phase = _HEAD
             return False
@@ -168,19 +179,16 @@ class ServerConnection(Protocol):
         self._buffer = b""
         request = Request(self, RequestHead(b"", b"", b"1.1", [], 0, False, False, None), fault)
         request.receiving = True  # whatever else comes belongs to it, and is dropped
-        self._decoder, self._left = None, _ALL_THAT_COMES
+        self._incoming = Incoming(ALL_THAT_COMES, 0)
         self._hand_up(request)
 
     def _begin(self, head: RequestHead) -> None:
         request = Request(self, head, None)
         if not head.keep_alive:
             self._closing = True
-        if head.framing == CHUNKED:
-            self._decoder = ChunkDecoder()
+        if head.framing:
+            self._incoming = Incoming(head.framing, self._limits.max_fields)
             request.receiving = True
-        else:
-            self._left = head.framing
-            request.receiving = head.framing > 0
         self._request = request
         if request.receiving and self._buffer:
             data, self._buffer = self._buffer, b""
@@ -195,40 +203,26 @@ class ServerConnection(Protocol):
 
     def _body(self, request: Request, data: bytes) -> None:
         self._received += len(data)
-        decoder = self._decoder
-        if decoder is None:
-            left = self._left
-            if len(data) < left:
-                self._left = left - len(data)
-                request.body_received(data)
-                return
-            self._left = 0
-            request.receiving = False
-            if len(data) > left:
-                self._ahead(data[left:])
-                data = data[:left]
-            request.body_received(data)
-            request.body_ended()
-            return
+        incoming = self._incoming
         try:
-            payload = decoder.feed(data)
+            payload, rest = incoming.feed(data)
         except MalformedChunks as error:
-            self._decoder, self._left, self._closing = None, _ALL_THAT_COMES, True
+            self._incoming = Incoming(ALL_THAT_COMES, 0)
+            self._closing = True
             if error.payload:
                 request.body_received(error.payload)
             request.body_failed(BadRequest(str(error), "The request's chunked body is malformed (RFC 9112 §7.1)."))
             return
+        done = incoming.done
+        if done:
+            request.receiving = False
+            request.received_trailers = incoming.trailers
+            if rest:
+                self._ahead(rest)
         if payload:
             request.body_received(payload)
-        if decoder.done:
-            self._decoder = None
-            request.receiving = False
-            if decoder.rest:
-                self._ahead(decoder.rest)
-            request.received_trailers = decoder.trailers
+        if done:
             request.body_ended()
-
-    # What the request asks of its connection.
 
     @property
     def closing(self) -> bool:
@@ -247,7 +241,7 @@ class ServerConnection(Protocol):
     def tunnel(self, request: Request) -> None:
         """Whatever comes from here on, what came early included, is the body of this request."""
         self._closing = True
-        self._left = _ALL_THAT_COMES
+        self._incoming = Incoming(ALL_THAT_COMES, 0)
         request.receiving = True
         early, self._buffer = self._buffer, b""
         if early:
@@ -261,7 +255,7 @@ class ServerConnection(Protocol):
 
     def resume(self) -> None:
         """Read again, unless too much was read ahead."""
-        if self._paused and len(self._buffer) <= READ_AHEAD:
+        if self._paused and not self._has_enough:
             self._paused = False
             self.transport.resumeProducing()
 
@@ -273,14 +267,13 @@ class ServerConnection(Protocol):
             return
         self._phase = _IDLE
         if self.gate.blocked:
-            # Whoever asks and asks and reads no answer would have us keep them all.
             self.pause()
         else:
             self._go_on()
 
     def _reads_again(self) -> None:
         """The client has read the last answer."""
-        if self._request is None and self._phase is _IDLE:
+        if self._request is None and self._phase in (_IDLE, _HEAD):
             self._go_on()
 
     def _go_on(self) -> None:
@@ -290,7 +283,7 @@ class ServerConnection(Protocol):
             return
         if self._request is not None:
             self.resume()
-        elif self._paused and not self.gate.blocked:
+        elif self._paused and not self.gate.blocked and not self._has_enough:
             self._paused = False
             self.transport.resumeProducing()
 
@@ -376,9 +369,9 @@ class ServerConnection(Protocol):
         read = self._acknowledged() if phase in _OVER and not self._hurried else -1
         if self._wait.lasts((phase, self._served, read), now) < self._patience(phase):
             return
-        if phase is _HEAD:
+        if phase is _HEAD and not self.gate.blocked:
             self._refuse(RequestTimeout())
-        elif phase is _IDLE:
+        elif phase in (_IDLE, _HEAD):
             self._close()
         else:
             self.transport.abortConnection()
@@ -389,12 +382,12 @@ class ServerConnection(Protocol):
 
     def _patience(self, phase: str) -> float:
         limits = self._limits
+        if self.gate.blocked and phase in (_IDLE, _HEAD):
+            return limits.stall_timeout
         if phase is _HEAD:
             return limits.head_timeout
         if phase is _HANDSHAKE:
             return limits.handshake_timeout
-        if phase is _IDLE and self.gate.blocked:
-            return limits.stall_timeout
         if self._hurried:
             return LAST_MOMENT
         return LINGER if phase is _LINGER else limits.idle_timeout

@@ -135,6 +135,12 @@ class SecretTests(SourcesCase):
         message = str(self.assertRaises(Wrong, self.sources.key, "credential:server.key"))
         self.assertIn(f"{self.directory}/server.key", message)
 
+    def test_key_in_place_of_a_name(self) -> None:
+        """A key that was pasted where the credential's name belongs is not repeated."""
+        message = str(self.assertRaises(Wrong, self.sources.key, "credential:sk-proj-abcdef"))
+        self.assertIn("LoadCredential=NAME:", message)
+        self.assertNotIn("abcdef", message)
+
     def test_credential_is_a_name(self) -> None:
         """A credential cannot lead out of its directory."""
         self.environment["CREDENTIALS_DIRECTORY"] = str(self.directory)

@@ -26,6 +26,23 @@ class FactoryTests(ServerCase):
         self.assertIsInstance(factory.buildProtocol(None), ServerConnection)
         self.assertIsNone(factory.buildProtocol(None))
 
+    def test_strangers_give_way(self) -> None:
+        """Of too many, the oldest whose handshake is not done, or was refused, goes, and not the one that comes."""
+        self.factory = HTTPServerFactory(self.serve, self.turns, LIMITS, max_connections=3)
+        wires = [self.connect(handshaken=False) for _ in range(3)]
+        self.connection(wires[0]).handshakeCompleted()
+        self.connection(wires[1]).handshakeRefused(ValueError("no certificate"))
+        newest = self.connect(handshaken=False)
+        self.assertEqual([wire.ended for wire in (*wires, newest)], ["", "reset", "", ""])
+        self.turns.settle()
+        self.connect(handshaken=False)
+        self.assertEqual([wire.ended for wire in (*wires, newest)], ["", "reset", "reset", ""])
+        self.turns.settle()
+        self.connection(newest).handshakeCompleted()
+        wires[0].leave()
+        self.connect(handshaken=False)
+        self.assertEqual((newest.ended, len(self.factory.connections)), ("", 3))
+
     def test_tells_of_handshakes(self) -> None:
         """Each finished handshake is told, with why it was refused."""
         told: list[tuple[ServerConnection, Exception | None]] = []
