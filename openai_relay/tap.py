@@ -31,6 +31,7 @@ from openai_relay.access_log import LineWriter
 from openai_relay.config.problems import BadConfiguration, Problem, shown
 from openai_relay.config.read import CommandLine, from_options, placed
 from openai_relay.core.settings import Settings
+from openai_relay.tls.tickets import send_none
 
 #: EX_CONFIG of sysexits.h: a unit with ``RestartPreventExitStatus=78`` does not start again in vain.
 BAD_CONFIGURATION: Final = 78
@@ -247,6 +248,7 @@ def _stop(reactor: Any) -> None:
 
 def makeService(options: Options) -> IService:
     """The relay that the options describe, ready to be started."""
+    send_none(os.environ)  # before OpenSSL is loaded, which the next lines do
     from twisted.internet import reactor
 
     from openai_relay.service import CannotServe, relay_service

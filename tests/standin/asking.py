@@ -97,9 +97,11 @@ class Answered:
 class ClientTransport(StringTransport):
     """A client's connection that can be closed in one direction, as a TCP one."""
 
+    half_closed = False
+
     def loseWriteConnection(self) -> None:
         """Everything was written."""
-        self.disconnecting = True
+        self.disconnecting = self.half_closed = True
 
 
 @dataclass(slots=True)

@@ -14,8 +14,7 @@ from wsproto.events import (
 )
 from wsproto.extensions import Extension, PerMessageDeflate
 
-from openai_relay.standin.server import StandInOptions
-from tests.standin.asking import Answered, Asker, InMemory, parse_answer
+from tests.standin.asking import Answered, Asker, parse_answer
 
 #: The example of RFC 6455 §1.3, and what it is answered with.
 NONCE = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -93,8 +92,3 @@ class Caller:
         *_, last = self.events()
         assert isinstance(last, CloseConnection), last
         return int(last.code), last.reason
-
-
-def caller(options: StandInOptions | None = None, *, deflate: bool = False) -> Caller:
-    """A client of a stand-in of its own."""
-    return Caller(InMemory(options).connect(), deflate)

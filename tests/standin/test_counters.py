@@ -30,3 +30,10 @@ class CountersTests(SynchronousTestCase):
         counters.key(False)
         told = json.loads(counters.to_json())
         self.assertEqual((told["keys_matched"], told["keys_wrong"], told["last_key_matched"]), (1, 1, False))
+
+    def test_closes(self) -> None:
+        """Close frames are counted by their code."""
+        counters = Counters()
+        for code in (1000, 1005, 1000):
+            counters.close(code)
+        self.assertEqual(json.loads(counters.to_json())["closes"], {"1000": 2, "1005": 1})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from openai_relay.core.settings import Secret
-from openai_relay.standin.credentials import bearer, check_request_id, matches, received, wrong_key
+from openai_relay.standin.credentials import bearer, check_request_id, key_offered, matches, received, wrong_key
 from openai_relay.standin.problems import Problem
 
 
@@ -28,6 +28,14 @@ class CredentialsTests(SynchronousTestCase):
             problem = self.assertRaises(Problem, bearer, received(fields))
             self.assertEqual((problem.status, problem.type), (401, "invalid_request_error"))
             self.assertNotIn("sk-1", str(problem))
+
+    def test_key_offered(self) -> None:
+        """A key may be one of the subprotocols that are offered, in any of several fields."""
+        name = b"Sec-WebSocket-Protocol"
+        offered = [(name, b"realtime"), (name, b"a, openai-insecure-api-key.sk-1")]
+        self.assertEqual(key_offered(received(offered)), b"sk-1")
+        for fields in ([], [(name, b"realtime, sk-1")]):
+            self.assertIsNone(key_offered(received(fields)))
 
     def test_matches(self) -> None:
         """A key is compared only where one is expected."""

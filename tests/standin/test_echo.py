@@ -41,6 +41,13 @@ class EchoTests(SynchronousTestCase):
         self.expected = Secret(b"another")
         self.assertIs(self.told()["expected_key"], False)
 
+    def test_key_among_the_subprotocols(self) -> None:
+        """A key that is offered as a subprotocol is not shown either."""
+        head = Head(b"GET", b"/", b"1.1", [(b"Sec-WebSocket-Protocol", b"a, openai-insecure-api-key.sk-1, b")], 0, [])
+        answer = Echo(None).answer(Call(Controls(), 7, 0, head=head, content=Digest().content()))
+        shown = [["Sec-WebSocket-Protocol", "a, openai-insecure-api-key.***"]]
+        self.assertEqual(unary(answer)["fields"], shown)
+
     def test_body(self) -> None:
         """Length and hash are told of any body, and the body itself, as text where it is text."""
         sha256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"

@@ -100,6 +100,21 @@ class RoutesTests(SynchronousTestCase):
         self.assertFalse(STATS.startswith("/v1/"))
         self.assertEqual(self.routes.find("GET", STATS)[0].name, STATS)
 
+    def test_websockets(self) -> None:
+        """What is a WebSocket is found as one by its path alone; elsewhere there is none."""
+        for path in ("/v1/realtime", "/v1/responses", "/v1/standin/websocket"):
+            route = self.routes.find_websocket(path)
+            assert route is not None and route.converse is not None
+            self.assertEqual(route.name, path)
+        self.assertIsNone(self.routes.find_websocket("/v1/models"))
+
+    def test_websocket_without_an_upgrade(self) -> None:
+        """The path of a WebSocket that is nothing else says that it is one."""
+        for path in ("/v1/realtime", "/v1/standin/websocket"):
+            route, _ = self.routes.find("GET", path)
+            problem = self.assertRaises(Problem, route.answer, call(None))
+            self.assertEqual(problem.status, 426)
+
     def test_other_method(self) -> None:
         """A known path with another method is 405 and says which methods there are."""
         for path, allowed in (("/v1/files", b"GET, POST"), ("/v1/files/x", b"DELETE, GET")):

@@ -20,7 +20,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from openai_relay.standin.server import StandInOptions
 from openai_relay.standin.service import CannotListen, StandIn, parse_address, server_context
-from tests.standin.asking import parse_answer
+from openai_relay.standin.websocket import CLOSE_WITHIN
+from tests.standin.asking import ClientTransport, parse_answer
+from tests.standin.caller import OPENING
 
 
 class StandInTests(SynchronousTestCase):
@@ -35,7 +37,7 @@ class StandInTests(SynchronousTestCase):
     def connect(self) -> tuple[Any, StringTransport]:
         factory: Any = self.reactor.tcpServers[-1][1]
         protocol = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
-        transport = StringTransport()
+        transport = ClientTransport()
         protocol.makeConnection(transport)
         return protocol, transport
 
@@ -72,6 +74,30 @@ class StandInTests(SynchronousTestCase):
             protocol.connectionLost(Failure(ConnectionAborted()))
         self.successResultOf(stopped)
         self.assertFalse(standin.running)
+
+    def test_stop_closes_websockets(self) -> None:
+        """Stopping closes a WebSocket with 1001, and waits for its client a little, while others are reset at once."""
+        for answers in (True, False):
+            self.setUp()
+            standin = self.start()
+            protocol, transport = self.connect()
+            _, other = self.connect()
+            opening = ["GET /v1/standin/websocket HTTP/1.1", "Host: h", "Authorization: Bearer k", *OPENING, "", ""]
+            protocol.dataReceived("\r\n".join(opening).encode())
+            transport.clear()
+            stopped = standin.stopService()
+            self.assertEqual(transport.value()[:4], b"\x88\x1a\x03\xe9")
+            self.assertEqual((transport.disconnected, other.disconnected), (False, True))
+            if answers:
+                protocol.dataReceived(b"\x88\x82\0\0\0\0\x03\xe9")
+            else:
+                self.reactor.advance(CLOSE_WITHIN)
+            self.assertTrue(transport.disconnecting)
+            self.assertNoResult(stopped)
+            factory: Any = self.reactor.tcpServers[-1][1]
+            for connection in list(factory.http.connections):
+                connection.connectionLost(Failure(ConnectionAborted()))
+            self.successResultOf(stopped)
 
     def test_stop_when_idle(self) -> None:
         """Without connections it has stopped at once."""
