@@ -69,7 +69,12 @@ class EventTests(SynchronousTestCase):
 
     def test_nothing_told(self) -> None:
         """Without usage nothing is known, which is not the same as nothing used."""
-        events: list[object] = [{"type": "response.done", "response": {"usage": None}}, {"type": "response.done"}, [], 1]
+        events: list[object] = [
+            {"type": "response.done", "response": {"usage": None}},
+            {"type": "response.done"},
+            [],
+            1,
+        ]
         for event in events:
             self.assertIsNone(told(event))
 

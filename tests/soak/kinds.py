@@ -24,7 +24,7 @@ from openai_relay.standin.answer import Answer, Call
 from openai_relay.standin.chat import chat
 from openai_relay.standin.controls import controls_of
 from openai_relay.standin.responses import responses
-from tests.soak import leaving, refusing
+from tests.soak import leaving, refusing, tunnelling
 from tests.soak.calling import Caller, Line, Lost
 
 _JSON: Final = "Content-Type: application/json\r\n"
@@ -245,6 +245,8 @@ KINDS: Final = (
     Kind("unread stream left", 2, leaving.unread),
     Kind("left before the head", 3, leaving.before_the_head),
     Kind("upload broken off", 4, leaving.upload),
+    Kind("WebSocket", 4, tunnelling.tunnel),
+    Kind("WebSocket left", 2, tunnelling.left),
     Kind("malformed", 4, refusing.malformed),
     Kind("refused", 6, refusing.refused),
     Kind("upstream's error", 6, refusing.upstream_error),
