@@ -302,7 +302,8 @@ class BesideTheHeadTests(RelayCase):
         """Of an interim answer the client gets what it would get of a head."""
         wire = self.asked()
         self.upstream_wire().receive(
-            b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\nSet-Cookie: a=b\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\r\n"
+            b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\nSet-Cookie: a=b\r\n"
+            b"Connection: X-Hop\r\nX-Hop: 1\r\n\r\n"
         )
         self.assertEqual(self.took(wire), b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n")
 

@@ -88,7 +88,7 @@ class MalformedTests(RefusalCase):
         a_host = "A request must have exactly one Host field."
         a_target = "The request target must be a path, or a URL of this very host."
         cases = [
-            (b"GET /v1/models HTTP/1.1\nHost: localhost\n\n", f"{MALFORMED}: line ends must be CRLF."),
+            (b"GET /v1/models HTTP/1.1\nHost: localhost\n\n", f"{MALFORMED}: check the first byte and the line ends."),
             (get + b"Host: localhost\r\nX: a\rb\r\n\r\n", anything),
             (get + b"Host : localhost\r\n\r\n", anything),
             (get + HOST + b"X-A: 1\r\n folded\r\n\r\n", anything),
@@ -249,12 +249,11 @@ class NotForwardedTests(RefusalCase):
             found = self.refuse("BREW", "/v1/models")
         self.assertRefused(found, 501, "method_not_implemented", "The relay does not know this method.")
 
-    def test_websocket(self) -> None:
-        """A WebSocket is 501, and SDKs are told not to try again."""
-        fields = b"Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    def test_upgrade(self) -> None:
+        """An upgrade to anything but WebSocket is 501, and SDKs are told not to try again."""
         with self.nothing_upstream():
-            found = self.refuse("GET", "/v1/realtime?model=gpt-realtime", fields + b"Sec-WebSocket-Key: eA==\r\n")
-        message = "The relay does not carry protocol upgrades such as WebSocket."
+            found = self.refuse("GET", "/v1/models", b"Connection: keep-alive, Upgrade\r\nUpgrade: h2c\r\n")
+        message = "The relay carries no protocol upgrade but WebSocket."
         self.assertRefused(found, 501, "upgrade_not_supported", message)
         self.assertEqual(found.fields["x-should-retry"], "false")
 
