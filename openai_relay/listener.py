@@ -251,6 +251,8 @@ class Listener:
             identity = self._identity(connection)
         except RelayError as error:
             return error
+        except (ValueError, x509.DuplicateExtension) as error:  # an extension that cannot be read
+            return Unauthenticated(str(error), "Your client certificate is not well-formed (RFC 5280).")
         key = identity.limit_key(self._limit_by)
         self._open[key] += 1
         count = self._open[key]

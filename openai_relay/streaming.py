@@ -9,6 +9,7 @@ first and read along after, and nothing that the readers find holds them back.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -19,7 +20,7 @@ from twisted.web.client import ResponseDone
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
-from openai_relay.core.errors import ClientGone, RelayError, UpstreamClosed
+from openai_relay.core.errors import ClientGone, ClientStalled, RelayError, UpstreamClosed
 from openai_relay.core.exchange import Exchange
 from openai_relay.core.usage import Usage, usage_of_event
 from openai_relay.core.websocket import MessageReader, close_frame
@@ -104,28 +105,32 @@ class Tunnel(ResponseRelay):
         self._up = MessageReader(from_client=True, extensions=extensions)
         self._down = MessageReader(from_client=False, extensions=extensions, on_text=self._look)
         self._usage: Usage | None = None
+        self._close_code: int | None = None  # of whoever said first that it is over
         self.dataReceived = self._pass_down  # type: ignore[method-assign]
 
     def start(self) -> Deferred[None] | None:
         """Take what the upstream sends, as any body, and let what the client sends go up."""
         rest = super().start()
         if rest is not None:
-            self._response.take(_Upwards(self._request, self._up))
+            self._response.take(_Upwards(self._request, self._read_up))
         return rest
 
     def _pass_down(self, data: bytes) -> None:
         self._request.write(data)
-        self._down.feed(data)
+        self._read(self._down, data)
+
+    def _read_up(self, data: bytes) -> None:
+        self._read(self._up, data)
+
+    def _read(self, reader: MessageReader, data: bytes) -> None:
+        reader.feed(data)
+        if self._close_code is None:
+            self._close_code = reader.close_code
 
     def _look(self, text: bytes) -> None:
         usage = usage_of_event(text)
         if usage is not None:
             self._usage = usage if self._usage is None else self._usage + usage
-
-    @property
-    def _close_code(self) -> int | None:
-        """Of whoever said first that it is over."""
-        return self._down.close_code if self._up.close_code is None else self._up.close_code
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The upstream closed: an end if one of the two had said so, else a break."""
@@ -136,10 +141,13 @@ class Tunnel(ResponseRelay):
         super().connectionLost(reason)
 
     def _client_left(self, error: RelayError) -> None:
-        """The client closed: an end if one of the two had said so."""
+        """The client closed, or nothing moves any more: an end if it was said, else whatever ``error`` says."""
         gone, self._gone = self._gone, None
-        if isinstance(error, ClientGone) and self._close_code is not None and not self._over:
-            self.stopProducing()
+        both = self._up.close_code is not None and self._down.close_code is not None
+        left = isinstance(error, ClientGone) and not isinstance(error, ClientStalled)
+        if (both or left) and self._close_code is not None and not self._over:
+            self._over = True
+            self._response.finish()  # its last words on their way up included
             if self._awaited is not None:
                 self._awaited.callback(None)
         elif gone is not None:
@@ -166,9 +174,9 @@ class _Upwards:
 
     length = UNKNOWN_LENGTH
 
-    def __init__(self, request: Request, reader: MessageReader) -> None:
+    def __init__(self, request: Request, read: Callable[[bytes], None]) -> None:
         self._request = request
-        self._read = reader.feed
+        self._read = read
         self._write: Any = None
         self.pauseProducing = request.pauseProducing
         self.resumeProducing = request.resumeProducing

@@ -198,7 +198,48 @@ class EndingTests(TunnelCase):
         wire.lose()
         exchange = self.assertRecorded(101, "done")
         self.assertEqual((exchange.close_code, exchange.usage), (1001, None))
-        self.assertEqual(upstream.ending, "aborted")
+        self.assertEqual(upstream.ending, "closed")
+
+    def test_last_words(self) -> None:
+        """What a client says before it hangs up with a close frame goes up to its last byte, and is not cut off."""
+        wire, upstream = self.opened()
+        last = self.ends.up("last words") + bytes(self.ends.client.close(1000))
+        wire.receive(last)
+        wire.lose()
+        self.assertEqual((upstream.taken(), upstream.ending), (last, "closed"))
+        self.assertRecorded(101, "done")
+
+    def test_who_said_so(self) -> None:
+        """The code that is recorded is that of whoever said first that it is over."""
+        wire, upstream = self.opened()
+        upstream.receive(bytes(self.ends.server.close(1011)))
+        wire.receive(bytes(self.ends.client.close(1000)))
+        upstream.lose()
+        self.assertEqual(self.assertRecorded(101, "done").close_code, 1011)
+
+    def test_nobody_hangs_up(self) -> None:
+        """Where both have said goodbye and nobody closes, the relay does, and it is an end like any other."""
+        wire, upstream = self.opened()
+        wire.receive(bytes(self.ends.client.close(1000)))
+        upstream.receive(bytes(self.ends.server.close(1000)))
+        self.pass_time(17)
+        self.assertRecorded(101, "done")
+        self.assertEqual((wire.half_closed, upstream.ending), (True, "closed"))
+
+    def test_goodbye_that_nobody_reads(self) -> None:
+        """A client that does not read the upstream's goodbye was cut, not served to the end."""
+        wire, upstream = self.opened()
+        upstream.receive(bytes(self.ends.server.close(1000)))
+        wire.stop_reading()
+        self.pass_time(17)
+        self.assertRecorded(101, "timeout", "client_stalled")
+
+    def test_expectation(self) -> None:
+        """A client that also expected 100 Continue has no longer a time than others."""
+        wire = self.open("Expect: 100-continue")
+        self.pass_time(17)
+        self.assertRecorded(101, "timeout", "websocket_idle")
+        self.assertTrue(wire.half_closed)
 
     def test_client_gone(self) -> None:
         """A client that hangs up without a word has its upstream aborted at once."""

@@ -89,7 +89,7 @@ def usage_of_event(text: bytes) -> Usage | None:
         return None
     try:
         event = _decode(text)
-    except (msgspec.DecodeError, ValueError):  # ValueError: text that is not UTF-8
+    except (msgspec.DecodeError, ValueError, RecursionError):  # not UTF-8, or nested without measure
         return None
     if event.type not in _TERMINAL or event.response is None or event.response.usage is None:
         return None

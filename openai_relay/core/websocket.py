@@ -19,9 +19,12 @@ from wsproto.frame_protocol import CloseReason, Frame, FrameDecoder, FrameProtoc
 
 #: Bytes of one text message that are kept to be looked at; of a longer one only the end is noticed.
 LONGEST_TEXT: Final = 1 << 20
+#: Bytes that one message may inflate to; beyond it reading along would cost too much time.
+MOST_INFLATED: Final = 1 << 24
 #: What a close frame without a code is said to have (RFC 6455 §7.1.5).
 NO_CODE: Final = 1005
 
+_PIECE: Final = 1 << 16
 _DEFLATE: Final = re.compile(rb"(?:^|,)[ \t]*permessage-deflate([^,]*)", re.IGNORECASE)
 _SERVER_RESETS: Final = re.compile(rb";[ \t]*server_no_context_takeover", re.IGNORECASE)
 
@@ -92,7 +95,8 @@ class MessageReader:
         if self._is_text:
             self._size += len(payload)
             if self._size <= LONGEST_TEXT:
-                self._text.append(payload)
+                if payload:
+                    self._text.append(payload)
             else:
                 self._text = []
                 self.missed = True
@@ -146,11 +150,20 @@ class _Deflate(Extension):
         return rest
 
     def _inflate(self, data: bytes) -> bytes | CloseReason:
-        inflated = self._inflater.decompress(data, LONGEST_TEXT - self._produced + 1)
-        self._produced += len(inflated)
-        if self._produced > LONGEST_TEXT or self._inflater.unconsumed_tail:
-            return CloseReason.MESSAGE_TOO_BIG
-        return inflated
+        """What is beyond the longest text is inflated too, for what follows may refer to it, but not kept."""
+        kept = []
+        while data:
+            piece = self._inflater.decompress(data, _PIECE)
+            if self._produced <= LONGEST_TEXT:
+                kept.append(piece)
+            self._produced += len(piece)
+            if self._produced > MOST_INFLATED:
+                return CloseReason.MESSAGE_TOO_BIG
+            data = self._inflater.unconsumed_tail
+            if self._inflater.eof:  # a final block, after which its sender began anew (RFC 7692 §7.2.3.4)
+                data = self._inflater.unused_data
+                self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        return b"".join(kept)
 
 
 def close_frame(code: int, reason: str) -> bytes:

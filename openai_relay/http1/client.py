@@ -30,7 +30,7 @@ from openai_relay.http1.message import (
     parse_response,
     write_fields,
 )
-from openai_relay.http1.patience import ClientLimits
+from openai_relay.http1.patience import LINGER, ClientLimits
 from openai_relay.http1.response import Response
 from openai_relay.http1.sending import Sending, coded, end_of
 from openai_relay.http1.sweep import Wait
@@ -63,6 +63,7 @@ class ClientConnection(Protocol):
         self._wait = Wait()
         self.lost = False
         self.used = False
+        self._finishing = False
         self._bytes = 0  # received, in all exchanges: progress
         #: Fires when requests can be sent: at once on plain TCP, after the handshake on TLS.
         self.ready: Deferred[None] = Deferred(lambda _: self._abort())
@@ -312,6 +313,16 @@ class ClientConnection(Protocol):
         self.response = None
         self._abort()
 
+    def finish(self) -> None:
+        """End it in an orderly way, with all that was written sent; what the upstream still says is dropped."""
+        self._sink = self.response = None
+        if self._sending is not None:
+            self._sending.stop()
+        self._busy = False
+        if not self.lost:
+            self.lost = self._finishing = True
+            self.transport.loseConnection()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The upstream closed, or we did."""
         self.lost = True
@@ -354,6 +365,8 @@ class ClientConnection(Protocol):
         """Has the upstream kept us waiting too long, or left while nobody was reading?"""
         limits, sending = self._limits, self._sending
         if self.lost:
+            if self._finishing and self._wait.lasts("end", now) >= LINGER:
+                self.transport.abortConnection()
             return
         if not self._busy:
             if self._wait.lasts(("idle", self._bytes), now) >= limits.keepalive_timeout:
@@ -364,7 +377,8 @@ class ClientConnection(Protocol):
         else:
             phase, limit = "head", limits.first_byte_timeout
         waits_for_us = self._paused or (sending is not None and sending.waits_for_body)
-        mark = now if waits_for_us else (phase, self._bytes, sending.sent if sending is not None else 0)
+        taken = None if sending is None else (sending.sent, getattr(self.transport, "acknowledged", int)())
+        mark = now if waits_for_us else (phase, self._bytes, taken)
         if self._wait.lasts(mark, now) >= limit:
             self._fail(UpstreamTimeout(f"silent for {limit:g} s ({phase})"))
 

@@ -219,7 +219,7 @@ class Request:
 
     def _begin_tunnel(self) -> None:
         assert self.upgrade is not None and self._ended, "a 101 that nobody asked for"
-        self._ended = False
+        self._ended = self.expects_continue = False
         self._wanted = True
         self.connection.tunnel(self)
 

@@ -77,5 +77,10 @@ class Response:
         if self._connection.response is self:
             self._connection.abandon()
 
+    def finish(self) -> None:
+        """End a tunnel in an orderly way; the body's protocol is told nothing more."""
+        if self._connection.response is self:
+            self._connection.finish()
+
     #: What Twisted calls the same on a transport.
     loseConnection = abortConnection = stopProducing

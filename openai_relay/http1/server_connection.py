@@ -96,8 +96,11 @@ class ServerConnection(Protocol):
                 return
             self._buffer = self._buffer + data if self._buffer else data
             self._next()
-            if self._request is None and self._phase not in _OVER and (self.gate.blocked or self._has_enough):
-                self.pause()  # whoever asks and asks and reads no answer would have us keep them all
+            if self._request is None and self._phase not in _OVER:
+                if self.gate.blocked or self._has_enough:
+                    self.pause()  # whoever asks and asks and reads no answer would have us keep them all
+                else:
+                    self.resume()  # a body that nobody wanted may have paused it
         elif request.receiving:
             self._body(request, data)
         else:

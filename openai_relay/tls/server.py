@@ -32,10 +32,18 @@ _PASSED_OVER: Final = frozenset({errno.ECONNABORTED, errno.EPERM, errno.EPROTO, 
 class TLSServer(TLSTransport, tcp.Server):
     """One accepted connection; made by `TLSPort`."""
 
-    def __init__(self, sock: Any, protocol: Any, client: Any, server: TLSPort, sessionno: int, reactor: Any) -> None:
+    def __init__(
+        self,
+        sock: Any,
+        protocol: Any,
+        client: Any,
+        server: TLSPort,
+        sessionno: int,
+        reactor: Any,
+        connection: SSL.Connection | None = None,
+    ) -> None:
+        connection = connection or server.new_connection()
         tcp.Server.__init__(self, sock, protocol, client, server, sessionno, reactor)
-        connection = SSL.Connection(server.context(), None)
-        connection.set_accept_state()
         self._start_tls(connection, server.turn)
 
 
@@ -68,6 +76,12 @@ class TLSPort(tcp.Port):
         self._complained = -COMPLAINTS_APART
         tcp.Port.__init__(self, port, factory, backlog, interface, reactor)  # type: ignore[arg-type]
 
+    def new_connection(self) -> SSL.Connection:
+        """The server's end of one more TLS connection, in the context in force."""
+        connection = SSL.Connection(self.context(), None)
+        connection.set_accept_state()
+        return connection
+
     def doRead(self) -> None:
         """Accept who waits."""
         for _ in range(AT_ONCE):
@@ -91,12 +105,13 @@ class TLSPort(tcp.Port):
             named = sockets.getnameinfo(address, sockets.NI_NUMERICHOST | sockets.NI_NUMERICSERV)
             address = (named[0], *address[1:])
         assert self.factory is not None
+        connection = self.new_connection()  # first: from here on nothing fails that would leave the protocol behind
         protocol = self.factory.buildProtocol(self._buildAddr(address))
         if protocol is None:
             sock.close()
             return
         self.sessionno += 1
-        protocol.makeConnection(TLSServer(sock, protocol, address, self, self.sessionno, self.reactor))
+        protocol.makeConnection(TLSServer(sock, protocol, address, self, self.sessionno, self.reactor, connection))
 
     def _rest(self, error: OSError) -> None:
         """Accept nobody for a moment: to try again at once would only burn time."""

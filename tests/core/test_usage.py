@@ -88,6 +88,11 @@ class EventTests(SynchronousTestCase):
         for text in (b'{"usage"', b'"usage"\xff', b'{"type":1,"usage":{}}', b'{"type":"response.done","usage":1e999}'):
             self.assertIsNone(usage_of_event(text))
 
+    def test_nested_without_measure(self) -> None:
+        """What is nested deeper than anybody would is no usage, and no error."""
+        deep = b"[" * 50_000 + b"]" * 50_000
+        self.assertIsNone(usage_of_event(b'{"type":"response.done","response":{"usage":null},"usage":%b}' % deep))
+
     @given(st.binary(max_size=100))
     def test_any_bytes(self, noise: bytes) -> None:
         """Whatever stands in a message, looking at it raises nothing."""

@@ -163,6 +163,27 @@ class HarmTests(SynchronousTestCase):
         seen.reader.feed(spoken([("x" * LONGEST_TEXT, 2)], client=False))
         self.assertEqual((len(seen.texts[0]), seen.reader.missed), (LONGEST_TEXT, False))
 
+    def test_long_text_compressed(self) -> None:
+        """So it is with one that is compressed: those behind it refer to it, and are seen all the same."""
+        said: list[tuple[str | bytes, int]] = [
+            ("abc", 1),
+            ("x" * (LONGEST_TEXT + 1), 3),
+            (b"y" * (2 * LONGEST_TEXT), 1),
+        ]
+        seen = Seen(DEFLATE)
+        seen.reader.feed(spoken([*said, ("abc", 1)], client=False, deflate=True))
+        self.assertEqual((seen.reader.messages, seen.reader.missed, seen.reader.lost), (4, True, False))
+        self.assertEqual(seen.texts, [b"abc", b"abc"])
+
+    def test_final_blocks(self) -> None:
+        """A sender may end each message's compression for good, and begin anew with the next (RFC 7692 §7.2.3.4)."""
+        seen = Seen(DEFLATE)
+        for _ in range(3):
+            packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+            payload = packer.compress(b"hello") + packer.flush() + b"\0"
+            seen.reader.feed(b"\xc1" + bytes([len(payload)]) + payload)
+        self.assertEqual((seen.texts, seen.reader.lost), ([b"hello"] * 3, False))
+
     def test_bomb(self) -> None:
         """A few bytes that stand for a gigabyte are not inflated beyond the bound, and reading ends there."""
         packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)

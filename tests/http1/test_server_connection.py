@@ -569,6 +569,15 @@ class TimeOutTests(ServerCase):
         self.assertIsInstance(self.gone[0][1], RequestTimeout)
         taker.ended[0].trap(ClientStalled)
 
+    def test_refused_at_once(self) -> None:
+        """A body that is larger than what is held, and whose request is answered at once, leaves nothing paused."""
+        self.then = answer
+        wire = self.connect()
+        wire.send(post(200_000) + b"x" * 200_000)
+        self.assertEqual(wire.taken(), answered())
+        self.assertTrue(wire.reads)
+        self.assertLives(wire)
+
     def test_stalled_upload_answered(self) -> None:
         """A client that stops sending, but reads, can be told so."""
         wire = self.connect()

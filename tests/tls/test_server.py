@@ -153,4 +153,5 @@ class AcceptingTests(TransportCase):
         port.socket = backlog
         port.doRead()
         self.assertEqual([sock.closed for sock in backlog.accepted], [True, False])
+        self.assertEqual(len(factory.made), 1)
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
