@@ -9,7 +9,7 @@ connection.  Its answer is framed here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer
@@ -19,14 +19,50 @@ from zope.interface import implementer
 from openai_relay.core.errors import ClientGone, ClientStalled, RelayError, RequestTimeout, TunnelIdle
 from openai_relay.http1.chunked import encode_end
 from openai_relay.http1.fields import Pair
+from openai_relay.http1.gate import Gate
 from openai_relay.http1.message import CHUNKED, CONTINUE, SWITCHING, RequestHead, write_fields
-
-if TYPE_CHECKING:
-    from openai_relay.http1.server_connection import ServerConnection
 
 #: Bytes of a body that are held for who has not asked for it yet.
 _HELD: Final = 65_536
 _NO_BODY: Final = frozenset({204, 304})
+
+
+class Connection(Protocol):
+    """The connection that a request came on, as far as the request needs it: `ServerConnection`."""
+
+    transport: Any
+    gate: Gate
+    client: Any
+    client_address: str
+
+    @property
+    def closing(self) -> bool:
+        """Whether it takes no further request."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is read from the client at present."""
+
+    def close_after(self) -> None:
+        """Take no further request after this one."""
+
+    def pause(self) -> None:
+        """Read nothing for a while."""
+
+    def resume(self) -> None:
+        """Read again."""
+
+    def tunnel(self, request: Request) -> None:
+        """Whatever comes from here on is the body of this request."""
+
+    def exchange_over(self, request: Request) -> None:
+        """The answer is complete."""
+
+    def cut(self) -> None:
+        """End so that the client sees that its answer is not complete."""
+
+    def abort(self) -> None:
+        """Reset."""
 
 
 @implementer(IBodyProducer, IConsumer)
@@ -43,7 +79,7 @@ class Request:
     :ivar patience: seconds for which nothing may move in either direction; ``None``: the server's ``stall_timeout``.
     """
 
-    def __init__(self, connection: ServerConnection, head: RequestHead, fault: RelayError | None) -> None:
+    def __init__(self, connection: Connection, head: RequestHead, fault: RelayError | None) -> None:
         self.connection = connection
         self.method = head.method
         self.target = head.target

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.web.http_headers import Headers
@@ -12,8 +12,29 @@ from zope.interface import implementer
 from openai_relay.http1.fields import FieldLines, Pair
 from openai_relay.http1.message import ResponseHead
 
-if TYPE_CHECKING:
-    from openai_relay.http1.client import ClientConnection
+
+class Source(Protocol):
+    """The connection that an answer comes on, as far as the answer needs it: `ClientConnection`."""
+
+    response: Response | None
+
+    def deliver(self, response: Response, sink: Any) -> None:
+        """Give the body to ``sink``."""
+
+    def take(self, response: Response, body: Any) -> None:
+        """After a 101: send what ``body`` produces, as it is."""
+
+    def pause(self) -> None:
+        """Read nothing for a while."""
+
+    def resume(self) -> None:
+        """Read again."""
+
+    def abandon(self) -> None:
+        """Reset the connection."""
+
+    def finish(self) -> None:
+        """End the connection, with all that was written sent."""
 
 
 @implementer(IResponse, IPushProducer)
@@ -28,7 +49,7 @@ class Response:
     :ivar trailers: the trailer fields, once the body is complete.
     """
 
-    def __init__(self, connection: ClientConnection, head: ResponseHead) -> None:
+    def __init__(self, connection: Source, head: ResponseHead) -> None:
         self.code = head.status
         self.phrase = head.reason
         self.version = (b"HTTP", int(head.version[0:1]), int(head.version[2:3]))

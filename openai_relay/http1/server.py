@@ -43,7 +43,7 @@ class HTTPServerFactory(Factory):
         self.on_lost: Callable[[ServerConnection], None] | None = None
         self._emptied: Deferred[None] | None = None
 
-    def buildProtocol(self, addr: IAddress | None) -> ServerConnection | None:  # type: ignore[override]
+    def buildProtocol(self, addr: IAddress | None) -> ServerConnection | None:
         """One more connection, or ``None`` when there are too many: it is closed at once."""
         if self._max_connections is not None and len(self.connections) >= self._max_connections:
             # Whoever has shown no certificate yet gives way: nobody unknown can keep the others out.

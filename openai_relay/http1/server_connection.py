@@ -11,7 +11,7 @@ and recorded where every other one is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Protocol, connectionDone
@@ -27,9 +27,6 @@ from openai_relay.http1.patience import FAIR_SHARE, LAST_MOMENT, LINGER, LINGER_
 from openai_relay.http1.request import Request
 from openai_relay.http1.sweep import Sweep, Wait
 
-if TYPE_CHECKING:
-    from openai_relay.http1.server import HTTPServerFactory
-
 _HANDSHAKE, _IDLE, _HEAD, _EXCHANGE, _LINGER, _CLOSING = "handshake", "idle", "head", "exchange", "linger", "closing"
 #: Whatever comes in these is dropped.
 _OVER: Final = (_LINGER, _CLOSING)
@@ -39,7 +36,7 @@ _OVER: Final = (_LINGER, _CLOSING)
 class ServerConnection(Protocol):
     """One client's connection; made by `HTTPServerFactory`."""
 
-    factory: HTTPServerFactory
+    factory: Any  # told of handshakes and of the end
     transport: Any
 
     def __init__(self, serve: Callable[[Request], None], limits: ServerLimits, sweep: Sweep) -> None:

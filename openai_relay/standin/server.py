@@ -23,7 +23,8 @@ from wsproto.frame_protocol import CloseReason
 
 from openai_relay.core.errors import ClientGone, RelayError
 from openai_relay.core.settings import Secret
-from openai_relay.http1.server import Request, ServerConnection
+from openai_relay.http1.request import Connection
+from openai_relay.http1.server import Request
 from openai_relay.standin import credentials
 from openai_relay.standin.answer import Call, Calls, Head
 from openai_relay.standin.controls import Controls, controls_of
@@ -66,7 +67,7 @@ class Exchanges:
         self._heads = Heads()
         self._failed: OrderedDict[str, int] = OrderedDict()
         self._counted: set[Reply] = set()  # under way
-        self._websockets: dict[ServerConnection, WebSocket] = {}
+        self._websockets: dict[Connection, WebSocket] = {}
         self._closed: Deferred[None] | None = None  # fires when no WebSocket is left
         self._number = 0
 
@@ -147,7 +148,7 @@ class Exchanges:
                 closed.callback(None)
 
     @property
-    def conversing(self) -> Collection[ServerConnection]:
+    def conversing(self) -> Collection[Connection]:
         """The connections that are WebSockets at present."""
         return self._websockets.keys()
 

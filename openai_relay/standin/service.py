@@ -37,7 +37,7 @@ class StandInFactory(Factory):
         self.http = HTTPServerFactory(self.exchanges.serve, clock, _LIMITS)
         self._counters = counters
 
-    def buildProtocol(self, addr: IAddress | None) -> ServerConnection | None:  # type: ignore[override]
+    def buildProtocol(self, addr: IAddress | None) -> ServerConnection | None:
         """One more connection."""
         self._counters.connections += 1
         return self.http.buildProtocol(addr)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from openai_relay.core.settings import Secret
-from openai_relay.http1.server import HTTPServerFactory, Request, ServerConnection, ServerLimits
+from openai_relay.http1.request import Connection
+from openai_relay.http1.server import HTTPServerFactory, Request, ServerLimits
 from openai_relay.standin.counters import Counters
 from openai_relay.standin.main import StandardInput
 from openai_relay.standin.server import Exchanges, StandInOptions
@@ -34,17 +35,17 @@ _EVENTS: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfe
 _EVENT: Final = b"d\r\ndata: {}   \n\n\r\n"
 
 
-def _reset(connection: ServerConnection) -> None:
+def _reset(connection: Connection) -> None:
     connection.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     connection.transport.abortConnection()
 
 
-def _leave(connection: ServerConnection) -> None:
+def _leave(connection: Connection) -> None:
     connection.cut()
 
 
 #: What is sent, and how the connection ends then.
-FAULTS: Final[Mapping[bytes, tuple[bytes, Callable[[ServerConnection], None]]]] = {
+FAULTS: Final[Mapping[bytes, tuple[bytes, Callable[[Connection], None]]]] = {
     b"reset_before_head": (b"", _reset),
     b"close_before_head": (b"", _leave),
     b"cut_head": (b"HTTP/1.1 200 OK\r\nContent-Ty", _leave),
