@@ -102,9 +102,9 @@ def client(
 
 
 @cache
-def garbled() -> Credential:
-    """A client's certificate whose alternative names nobody can read."""
-    names = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"garbage")
+def garbled(encoded: bytes = b"garbage") -> Credential:
+    """A client's certificate whose alternative names, DER that is given, nobody can read."""
+    names = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, encoded)
     return _leaf(("mallory",), authority(), "client", (), NOW - DAY, NOW + DAY, names)
 
 

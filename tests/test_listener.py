@@ -486,6 +486,15 @@ class NameTests(HandshakeCase):
             self.assertEqual(accepting.handshaken, client_auth == "optional")
             self.assertIsInstance(listener.arrived(accepting.tls), Unauthenticated)
 
+    def test_name_that_openssl_lets_pass(self) -> None:
+        """A name that is DER and no text is refused as such, though OpenSSL does not mind it."""
+        listener = self.listener(self.listen(), name="dns")
+        accepting, _ = self.meet(listener, certificates.garbled(b"\x30\x04\x82\x02\xff\xfe"))
+        arrived = listener.arrived(accepting.tls)
+        assert isinstance(arrived, Unauthenticated)
+        self.assertEqual(arrived.told, "Your client certificate is not well-formed (RFC 5280).")
+        self.assertEqual(len(listener._open), 0)
+
 
 class CheckTests(HandshakeCase):
     """Before each request."""
