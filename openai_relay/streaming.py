@@ -106,7 +106,7 @@ class Tunnel(ResponseRelay):
         self._down = MessageReader(from_client=False, extensions=extensions, on_text=self._look)
         self._usage: Usage | None = None
         self._close_code: int | None = None  # of whoever said first that it is over
-        self.dataReceived = self._pass_down  # type: ignore[method-assign]
+        self.dataReceived = self._pass_down  # type: ignore[method-assign]  # as above, with the reader behind it
 
     def start(self) -> Deferred[None] | None:
         """Take what the upstream sends, as any body, and let what the client sends go up."""

@@ -58,7 +58,7 @@ class TLSPort(tcp.Port):
 
     log = Logger()
     reactor: Any
-    transport = TLSServer  # type: ignore[assignment]
+    transport = TLSServer  # type: ignore[assignment]  # typed as the class of plain TCP
     _type = "TLS"
 
     def __init__(

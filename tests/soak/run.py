@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPSConnection
@@ -272,12 +272,12 @@ class Soak:
             seen.rss_first, seen.rss_last = self._memory.drift()
 
 
-def _sum(all_told: object) -> Told:
+def _sum(all_told: Iterable[Told]) -> Told:
     kinds: Counter[str] = Counter()
     ends: Counter[str] = Counter()
     handshakes: Counter[str] = Counter()
     total = Told(told=[])
-    for each in list(all_told):  # type: ignore[call-overload]
+    for each in list(all_told):
         kinds.update(each.kinds)
         ends.update(each.ends)
         handshakes.update(each.handshakes)

@@ -14,6 +14,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Final
@@ -70,11 +72,11 @@ def told(done: Done, last: bool = False) -> Told:
         )
 
 
-def attempt(caller: Caller, name: str, do: object) -> None:
+def attempt(caller: Caller, name: str, do: Callable[[Caller], None]) -> None:
     """Do one thing, and count how it went."""
     failure = None
     try:
-        do(caller)  # type: ignore[operator]
+        do(caller)
     except Met502:
         caller.done.stale(met=1)
         caller.done.ended("upstream_error")
@@ -108,7 +110,7 @@ def look_at_leases(orders: Orders, done: Done) -> None:
     """Each certificate holds as many exchanges as it may, one after the other."""
     (caller, *_) = _callers(orders, done, threading.Event())
     for name in (*orders.names, orders.greedy, orders.hasty):
-        attempt(caller, "leases", lambda caller, name=name: refusing.hold_all(caller, name))
+        attempt(caller, "leases", partial(refusing.hold_all, name=name))
     caller.drop()
 
 
