@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "check-config": "openai_relay.cli.check_config",
     "cert": "openai_relay.cli.cert",
     "crl": "openai_relay.cli.crl",
+    "usage": "openai_relay.cli.usage",
     "standin": "openai_relay.cli.standin",
 }
 

@@ -107,6 +107,43 @@ class PathNotAllowed(RelayError):
     told = "The relay does not allow this path."
 
 
+class ClientDisabled(RelayError):
+    """The certificate holds, and its client has been switched off by name."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "client_disabled"
+    close_code = 1008
+    told = "The relay's operator has disabled this client."
+
+
+class ModelNotAllowed(RelayError):
+    """The model is none of those that this client may use."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "model_not_allowed"
+    close_code = 1008
+    told = "The relay does not allow this model for this client."
+
+
+class ModelHidden(BadRequest):
+    """A rule about models applies, and the request does not show which model it wants."""
+
+    code = "model_hidden"
+    told = (
+        "This client may use certain models only, and the relay could not read which one this request asks for. "
+        'Put "model" at the beginning of the body, as plain uncompressed text.'
+    )
+
+
+class MethodRefused(PathNotAllowed):
+    """This client may not use this method."""
+
+    code = "method_not_allowed_for_client"
+    told = "The relay does not allow this method for this client."
+
+
 class MethodNotAllowed(RelayError):
     """CONNECT and TRACE are never forwarded."""
 
@@ -179,6 +216,13 @@ class RateLimited(RelayError):
         ]
 
 
+class TokensLimited(RateLimited):
+    """The tokens of this certificate's minute are used or reserved."""
+
+    type = "tokens"
+    code = "token_limit_exceeded"
+
+
 class TooManyConcurrent(RateLimited):
     """As many exchanges of this certificate are open as it may have."""
 
@@ -196,6 +240,21 @@ class TooManyConnections(RateLimited):
     code = "connection_limit_exceeded"
     key: str = ""
     heard: bool = True
+
+
+class BudgetSpent(RelayError):
+    """A budget of this client has nothing left for this request until its period ends."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "budget_exceeded"
+    close_code = 1008
+    told = "The budget of this client is spent."
+    end = "limited"
+
+    def headers(self) -> list[Pair]:
+        """SDKs try every 429 again, which would be in vain."""
+        return [(b"x-should-retry", b"false")]
 
 
 class ShuttingDown(RelayError):

@@ -1,11 +1,17 @@
 """
 Decide whether one more exchange of a client may begin and, if not, when to ask again.
 
-Two limits for each key: requests (a token bucket) and open exchanges (leases).
+Three limits for each key: requests and tokens (token buckets) and open
+exchanges (leases), and three more for each group of models that has its own.
 They are taken together or not at all, so that a refusal costs nothing.  Time
 is integer nanoseconds of the caller's monotonic clock; nothing is rounded but
 what is shown.  Keys that hold nothing are forgotten in passing: each admission
-looks at two others, so the table is bounded without a timer or a long pause.
+looks at two others for each account it asks, so the table is bounded without a
+timer or a long pause.
+
+Tokens are reserved at admission and settled once when the exchange is over:
+what was not used is given back, what was used beyond the reservation is a debt.
+A debt delays who comes later and takes nothing from who is already admitted.
 """
 
 from __future__ import annotations
@@ -15,20 +21,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from openai_relay.core.errors import Pair, RateLimited, TooManyConcurrent
+from openai_relay.core.buckets import BucketState, Rate, Snapshot, TokenBucket, go_duration
+from openai_relay.core.errors import Pair, RateLimited, TokensLimited, TooManyConcurrent
+from openai_relay.core.limit_rules import KeyLimits, Quota
 from openai_relay.core.settings import LimitSettings
 
-_MINUTE_NS: Final = 60_000_000_000
-_MS_NS: Final = 1_000_000
+__all__ = ["Blocked", "HeldLease", "Lease", "Limiter", "Limits", "TokenBucket", "go_duration"]
+
 #: Nobody knows when an open exchange ends; a second is soon enough to ask again.
-_CONCURRENT_WAIT_NS: Final = 1_000_000_000
+CONCURRENT_WAIT_NS: Final = 1_000_000_000
+_REQUESTS: Final = "requests"
+_TOKENS: Final = "tokens"
 
 
 class Lease(Protocol):
     """What an admitted exchange holds until it is over."""
 
     def fields(self) -> list[Pair]:
-        """The ``x-ratelimit-*`` fields of the answer; empty when requests are unlimited."""
+        """The ``x-ratelimit-*`` fields of the answer; empty when neither requests nor tokens are limited."""
+
+    def settle(self, tokens: int) -> None:
+        """The exchange used so many tokens; only the first call counts."""
 
     def release(self) -> None:
         """The exchange is over; only the first call counts."""
@@ -37,71 +50,106 @@ class Lease(Protocol):
 class Limits(Protocol):
     """What the course of an exchange asks; ``Limiter`` answers for one process."""
 
-    def admit(self, key: str) -> Lease:
+    def admit(self, key: str, *, model: str | None = None, tokens: int = 0, limits: KeyLimits | None = None) -> Lease:
         """
         Let one more exchange of this key begin.
 
+        :param model: what it asks for; ``None``: its path knows no model.
+        :param tokens: what it may use at most, to be reserved; 0: it uses none, and waits for no debt.
+        :param limits: of this key; ``None``: those that hold for everyone.
         :raises RateLimited: or its subclass; nothing was taken.
         """
 
 
-@dataclass(slots=True)
-class TokenBucket:
-    """One key's allowance: ``burst`` at once, one more every ``interval`` (GCRA)."""
-
-    interval: int
-    burst: int
-    monotonic_ns: Callable[[], int]
-    _full_at: int = 0
-
-    def take(self, tokens: int = 1) -> int:
-        """Take the tokens and return 0, or take none and return the ns to wait."""
-        if tokens > self.burst:
-            raise ValueError(f"{tokens} tokens never fit a burst of {self.burst}")
-        now = self.monotonic_ns()
-        full_at = (now if now > self._full_at else self._full_at) + tokens * self.interval
-        wait = full_at - now - self.burst * self.interval
-        if wait > 0:
-            return wait
-        self._full_at = full_at
-        return 0
-
-    def level(self) -> tuple[int, int]:
-        """How many tokens could be taken now, and the ns until the bucket is full."""
-        full_in = max(self._full_at - self.monotonic_ns(), 0)
-        return self.burst - -(-full_in // self.interval), full_in
-
-    def is_full(self) -> bool:
-        """Whether it is as good as new."""
-        return self._full_at <= self.monotonic_ns()
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Account:
-    """What one key has taken."""
+    """What one key, or one key within a group of models, has taken."""
 
-    bucket: TokenBucket | None
+    pattern: str | None
+    quota: Quota
+    requests: TokenBucket | None
+    tokens: TokenBucket | None
     open: int = 0
+
+    def is_idle(self) -> bool:
+        """Whether it is as good as new."""
+        return not (
+            self.open
+            or (self.requests is not None and not self.requests.is_full())
+            or (self.tokens is not None and not self.tokens.is_full())
+        )
+
+    def take(self, tokens: int, now: int) -> None:
+        """One exchange more."""
+        self.open += 1
+        if self.requests is not None:
+            self.requests.charge(1, now)
+        if tokens and self.tokens is not None:
+            self.tokens.charge(tokens, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Why an exchange may not begin now."""
+
+    refusal: RateLimited
+    pattern: str | None  #: the group of models whose limit it was; ``None``: the key's own
+    wait_ns: int | None  #: ``None``: until another exchange ends, which nobody can tell
+    look_ns: int | None  #: until the key's own limits no longer block, even if the model's still do
 
 
 class HeldLease:
-    """The ``Lease`` of ``Limiter``."""
+    """
+    The ``Lease`` of ``Limiter``.
 
-    __slots__ = ("_account", "_limiter")
+    :ivar overlooked: the refusal that shadow mode kept from the client; such a lease holds nothing.
+    """
 
-    def __init__(self, limiter: Limiter, account: _Account) -> None:
-        self._limiter = limiter
-        self._account: _Account | None = account
+    __slots__ = ("_accounts", "_buckets", "_monotonic_ns", "_reserved", "_settled", "overlooked")
+
+    def __init__(
+        self,
+        accounts: tuple[_Account, ...],
+        reserved: int,
+        monotonic_ns: Callable[[], int],
+        overlooked: RateLimited | None = None,
+    ) -> None:
+        self._accounts = accounts
+        # Those that were charged, which a reload may since have taken from their account, or given it.
+        self._buckets = tuple(account.tokens for account in accounts if account.tokens is not None)
+        self._reserved = reserved
+        self._settled = False
+        self._monotonic_ns = monotonic_ns
+        self.overlooked = overlooked
 
     def fields(self) -> list[Pair]:
         """Where the key stands at this moment; nothing once the lease is released."""
-        account = self._account
-        return [] if account is None else self._limiter.fields_of(account.bucket)
+        return _fields_of(self._accounts)
+
+    def settle(self, tokens: int) -> None:
+        """
+        Correct the reservation to what was used: the rest is given back, an excess becomes a debt.
+
+        Only the first call counts, and none after ``release``.
+        """
+        if self._settled:
+            return
+        self._settled = True
+        excess = max(tokens, 0) - self._reserved
+        if excess:
+            now = self._monotonic_ns()
+            for bucket in self._buckets:
+                bucket.charge(excess, now)
 
     def release(self) -> None:
-        """Give the place back; a second call does nothing, so that a ``finally`` may always call."""
-        account, self._account = self._account, None
-        if account is not None:
+        """
+        Give the place back; a second call does nothing, so that a ``finally`` may always call.
+
+        An exchange that was not settled is taken to have used what it reserved.
+        """
+        self._settled = True
+        accounts, self._accounts = self._accounts, ()
+        for account in accounts:
             account.open -= 1
 
 
@@ -109,117 +157,195 @@ class Limiter:
     """
     The limits of all keys in this process; called once for each exchange.
 
+    :param settings: what holds for every key that comes without limits of its own.
+    :ivar overlooked: how many exchanges shadow mode let pass that would have been refused.
     :raises ValueError: when a setting can never let anything pass.
     """
 
-    __slots__ = ("_accounts", "_burst", "_concurrent", "_interval", "_monotonic_ns", "_rate")
+    __slots__ = ("_accounts", "_limits", "_monotonic_ns", "overlooked")
 
-    def __init__(self, settings: LimitSettings, monotonic_ns: Callable[[], int]) -> None:
+    def __init__(self, settings: LimitSettings | KeyLimits, monotonic_ns: Callable[[], int]) -> None:
         self._monotonic_ns = monotonic_ns
-        self._accounts: OrderedDict[str, _Account] = OrderedDict()
-        self._concurrent = settings.concurrent
-        if settings.concurrent is not None and settings.concurrent < 1:
-            raise ValueError(f"concurrent must be at least 1, not {settings.concurrent}")
-        self._rate: str | None = None
-        self._interval = self._burst = 1
-        if settings.requests_per_minute is not None:
-            self._rate = _plain(settings.requests_per_minute)
-            self._interval, self._burst = _bucket_of(settings.requests_per_minute, settings.burst)
+        self._accounts: OrderedDict[tuple[str, str | None], _Account] = OrderedDict()
+        self._limits = settings if isinstance(settings, KeyLimits) else KeyLimits.of(settings)
+        self.overlooked = 0
 
-    def admit(self, key: str) -> HeldLease:
+    def admit(
+        self, key: str, *, model: str | None = None, tokens: int = 0, limits: KeyLimits | None = None
+    ) -> HeldLease:
         """
         Let one more exchange of this key begin.
 
         :raises TooManyConcurrent: asked first, so that it takes no token.
-        :raises RateLimited: with the wait after which one request passes if no other takes it.
+        :raises RateLimited: with the wait after which it passes if no other is first.
         """
-        accounts = self._accounts
-        account = accounts.get(key)
-        if account is None:
-            account = accounts[key] = _Account(self._new_bucket())
-        if self._concurrent is not None and account.open >= self._concurrent:
-            raise self._too_many_concurrent(account)
-        if account.bucket is not None and (wait_ns := account.bucket.take()):
-            raise self._rate_limited(account, wait_ns)
-        account.open += 1
-        if len(accounts) > 1:
-            self._forget_idle()
-        return HeldLease(self, account)
+        answer = self.decide(key, model=model, tokens=tokens, limits=limits)
+        if isinstance(answer, Blocked):
+            raise answer.refusal
+        return answer
+
+    def decide(
+        self, key: str, *, model: str | None = None, tokens: int = 0, limits: KeyLimits | None = None
+    ) -> HeldLease | Blocked:
+        """As ``admit``, with the refusal as an answer."""
+        limits = limits or self._limits
+        now = self._monotonic_ns()
+        group = limits.for_model(model)
+        own = self._account(key, None, limits.own, now)
+        asked = (own,) if group is None else (own, self._account(key, group[0], group[1], now))
+        blocked = _blocked(asked, tokens, now)
+        if len(self._accounts) > 1:
+            self._forget_idle(2 * len(asked), asked)
+        if blocked is None:
+            for account in asked:
+                account.take(tokens, now)
+            return HeldLease(asked, tokens, self._monotonic_ns)
+        if not limits.shadow:
+            return blocked
+        self.overlooked += 1
+        return HeldLease((), 0, self._monotonic_ns, blocked.refusal)
+
+    def default_limits(self) -> KeyLimits:
+        """What holds for a key that comes without limits of its own."""
+        return self._limits
 
     def __len__(self) -> int:
-        """How many keys are remembered."""
+        """How many accounts are remembered."""
         return len(self._accounts)
 
-    def fields_of(self, bucket: TokenBucket | None) -> list[Pair]:
-        """A bucket's state as OpenAI's ``x-ratelimit-*`` fields; ``limit`` is what passes at once."""
-        if bucket is None:
-            return []
-        remaining, full_in = bucket.level()
-        return [
-            (b"x-ratelimit-limit-requests", b"%d" % self._burst),
-            (b"x-ratelimit-remaining-requests", b"%d" % remaining),
-            (b"x-ratelimit-reset-requests", go_duration(full_in).encode()),
-        ]
+    def snapshot(self, wall_ns: int) -> Snapshot:
+        """
+        What is missing from every bucket, for the next process.
 
-    def _new_bucket(self) -> TokenBucket | None:
-        return None if self._rate is None else TokenBucket(self._interval, self._burst, self._monotonic_ns)
+        What open exchanges have reserved counts as used: nobody will settle it.
+        """
+        now = self._monotonic_ns()
+        states = []
+        for (key, pattern), account in self._accounts.items():
+            for counts, bucket in ((_REQUESTS, account.requests), (_TOKENS, account.tokens)):
+                if bucket is not None and (full_in := bucket.full_in(now)):
+                    states.append(BucketState(key, pattern, counts, bucket.interval, full_in))
+        return Snapshot(wall_ns, tuple(states))
 
-    def _forget_idle(self) -> None:
-        # Two at a time: the table grows by at most one for each admission, so
-        # what is idle is met and dropped before the table has doubled.
-        accounts = self._accounts
-        for _ in (1, 2):
-            key = next(iter(accounts))
-            account = accounts[key]
-            if account.open or not (account.bucket is None or account.bucket.is_full()):
-                accounts.move_to_end(key)
+    def restore(self, snapshot: Snapshot, wall_ns: int) -> None:
+        """
+        Begin where another process ended; to be called before the first admission.
+
+        Each bucket has gained what the time between is worth and no more, and a
+        debt is still owed.  What is no bucket's state is passed over.
+        """
+        now, elapsed = self._monotonic_ns(), snapshot.elapsed(wall_ns)
+        for state in snapshot.buckets:
+            missing = state.full_in - elapsed
+            if state.interval < 1 or missing <= 0 or state.counts not in (_REQUESTS, _TOKENS):
+                continue
+            where = (state.key, state.pattern)
+            account = self._accounts.get(where)
+            if account is None:
+                account = self._accounts[where] = _Account(state.pattern, Quota(), None, None)
+            # Its rate is unknown until the key comes; see ``follow``.
+            bucket = TokenBucket(state.interval, 1, self._monotonic_ns, now + missing)
+            if state.counts == _REQUESTS:
+                account.requests = bucket
             else:
-                del accounts[key]
+                account.tokens = bucket
 
-    def _too_many_concurrent(self, account: _Account) -> TooManyConcurrent:
-        told = (
-            f"Concurrency limit reached: {self._concurrent} open at once for this client. "
-            f"Please try again in {go_duration(_CONCURRENT_WAIT_NS)}, or when one of them has ended."
-        )
-        return TooManyConcurrent(_CONCURRENT_WAIT_NS, told, self.fields_of(account.bucket))
+    def _account(self, key: str, pattern: str | None, quota: Quota, now: int) -> _Account:
+        account = self._accounts.get((key, pattern))
+        if account is None:
+            requests, tokens = self._bucket(quota.requests, None, now), self._bucket(quota.tokens, None, now)
+            account = self._accounts[key, pattern] = _Account(pattern, quota, requests, tokens)
+        elif account.quota is not quota:  # a reload, or a restored account: what was taken stays taken
+            account.requests = self._bucket(quota.requests, account.requests, now)
+            account.tokens = self._bucket(quota.tokens, account.tokens, now)
+            account.quota = quota
+        return account
 
-    def _rate_limited(self, account: _Account, wait_ns: int) -> RateLimited:
-        told = (
-            f"Rate limit reached for requests: {self._rate} per minute for this client. "
-            f"Please try again in {go_duration(wait_ns)}."
-        )
-        return RateLimited(wait_ns, told, self.fields_of(account.bucket))
+    def _bucket(self, rate: Rate | None, before: TokenBucket | None, now: int) -> TokenBucket | None:
+        if rate is None:
+            return None
+        bucket = before or TokenBucket(rate.interval, rate.burst, self._monotonic_ns)
+        bucket.follow(rate, now)
+        return bucket
+
+    def _forget_idle(self, count: int, asked: tuple[_Account, ...]) -> None:
+        # Two for each that was asked: the table grows by no more than was asked,
+        # so what is idle is met and dropped before the table has doubled.
+        accounts = self._accounts
+        for _ in range(count):
+            where = next(iter(accounts))
+            account = accounts[where]
+            if account in asked or not account.is_idle():
+                accounts.move_to_end(where)
+            else:
+                del accounts[where]
 
 
-def go_duration(ns: int) -> str:
+def _blocked(asked: tuple[_Account, ...], tokens: int, now: int) -> Blocked | None:
+    """What keeps an exchange from beginning: a full house first, then whatever lasts longest."""
+    longest, worst, of_tokens = 0, asked[0], False
+    # Whether and how long the key's own limits block: for so long no other model may overtake.
+    own, own_wait = False, 0
+    full: _Account | None = None
+    for account in asked:
+        if account.quota.concurrent is not None and account.open >= account.quota.concurrent:
+            full = full or account
+            own = own or account.pattern is None
+        for bucket, count in ((account.requests, 1), (account.tokens, tokens)):
+            if bucket is not None and count and (wait := bucket.wait(count, now)):
+                if account.pattern is None:
+                    own, own_wait = True, max(own_wait, wait)
+                if wait > longest:
+                    longest, worst, of_tokens = wait, account, bucket is account.tokens
+    if full is not None:
+        return Blocked(_too_many_concurrent(full, asked), None if own else full.pattern, None, own_wait or None)
+    if not longest:
+        return None
+    refusal = _rate_limited(worst, asked, longest, tokens if of_tokens else None)
+    return Blocked(refusal, None if own else worst.pattern, longest, own_wait or longest)
+
+
+def _too_many_concurrent(account: _Account, asked: tuple[_Account, ...]) -> TooManyConcurrent:
+    told = (
+        f"Concurrency limit reached: {account.quota.concurrent} open at once for this client{_models_of(account)}. "
+        f"Please try again in {go_duration(CONCURRENT_WAIT_NS)}, or when one of them has ended."
+    )
+    return TooManyConcurrent(CONCURRENT_WAIT_NS, told, _fields_of(asked))
+
+
+def _rate_limited(account: _Account, asked: tuple[_Account, ...], wait_ns: int, tokens: int | None) -> RateLimited:
+    rate = account.quota.requests if tokens is None else account.quota.tokens
+    assert rate is not None
+    counts = _REQUESTS if tokens is None else _TOKENS
+    need = "" if tokens is None else f"This request may need {tokens}. "
+    told = (
+        f"Rate limit reached for {counts}: {rate.per_minute} per minute for this client{_models_of(account)}. "
+        f"{need}Please try again in {go_duration(wait_ns)}."
+    )
+    return (RateLimited if tokens is None else TokensLimited)(wait_ns, told, _fields_of(asked))
+
+
+def _models_of(account: _Account) -> str:
+    return "" if account.pattern is None else f" and models {account.pattern}"
+
+
+def _fields_of(accounts: tuple[_Account, ...]) -> list[Pair]:
     """
-    A duration in Go's form (``0s``, ``120ms``, ``1.2s``, ``6m0s``), as OpenAI writes it.
+    The state of the buckets as OpenAI's ``x-ratelimit-*`` fields; ``limit`` is what passes at once.
 
-    :param ns: not negative; rounded up to the millisecond, so that waiting it is enough.
+    Where a key's own limit and a model's both apply, the one with less left is told.
     """
-    ms = -(-ns // _MS_NS)
-    if 0 < ms < 1_000:
-        return f"{ms}ms"
-    seconds, ms = divmod(ms, 1_000)
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    fraction = f".{ms:03d}".rstrip("0") if ms else ""
-    if hours:
-        return f"{hours}h{minutes}m{seconds}{fraction}s"
-    if minutes:
-        return f"{minutes}m{seconds}{fraction}s"
-    return f"{seconds}{fraction}s"
+    fields = _fields(b"requests", [account.requests for account in accounts])
+    return fields + _fields(b"tokens", [account.tokens for account in accounts])
 
 
-def _bucket_of(requests_per_minute: float, burst: int | None) -> tuple[int, int]:
-    """Interval (ns, rounded up: never faster than set) and burst."""
-    if not 0 < requests_per_minute < float("inf"):
-        raise ValueError(f"requests_per_minute must be a number above 0, not {requests_per_minute}")
-    if burst is not None and burst < 1:
-        raise ValueError(f"burst must be at least 1, not {burst}")
-    numerator, denominator = requests_per_minute.as_integer_ratio()
-    return -(-_MINUTE_NS * denominator // numerator), burst or -(-numerator // denominator)
-
-
-def _plain(number: float) -> str:
-    return str(int(number)) if float(number).is_integer() else str(number)
+def _fields(counts: bytes, buckets: list[TokenBucket | None]) -> list[Pair]:
+    told = min(((*bucket.level(), bucket.burst) for bucket in buckets if bucket is not None), default=None)
+    if told is None:
+        return []
+    remaining, full_in, burst = told
+    return [
+        (b"x-ratelimit-limit-" + counts, b"%d" % burst),
+        (b"x-ratelimit-remaining-" + counts, b"%d" % remaining),
+        (b"x-ratelimit-reset-" + counts, go_duration(full_in).encode()),
+    ]

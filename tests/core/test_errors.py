@@ -14,11 +14,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from openai_relay.core import errors
 from openai_relay.core.errors import (
     BadRequest,
+    BudgetSpent,
+    ClientDisabled,
+    ModelHidden,
+    ModelNotAllowed,
     PathNotAllowed,
     RateLimited,
     RelayBug,
     RelayError,
     ShuttingDown,
+    TokensLimited,
     TooManyConcurrent,
     Unauthenticated,
     UpgradeRefused,
@@ -200,6 +205,8 @@ class SdkTests(SynchronousTestCase):
             (PathNotAllowed(), openai.PermissionDeniedError),
             (RateLimited(1, "Too fast."), openai.RateLimitError),
             (TooManyConcurrent(1, "Too many."), openai.RateLimitError),
+            (BudgetSpent(), openai.RateLimitError),
+            (ModelNotAllowed(), openai.PermissionDeniedError),
             (RelayBug(), openai.InternalServerError),
             (UpstreamUnreachable(), openai.InternalServerError),
             (ShuttingDown(), openai.InternalServerError),
@@ -218,14 +225,27 @@ class SdkTests(SynchronousTestCase):
 
     def test_limits_are_waited_out(self) -> None:
         """The SDK waits as it is told and succeeds, without its user noticing."""
-        for limited in (RateLimited(1_000_000, "Too fast."), TooManyConcurrent(1_000_000, "Too many.")):
+        for limited in (
+            RateLimited(1_000_000, "Too fast."),
+            TokensLimited(1_000_000, "Too much."),
+            TooManyConcurrent(1_000_000, "Too many."),
+        ):
             serve, requests = self.served(limited, None)
             self.assertEqual(ask(client(serve, retries=1)), "Hello")
             self.assertEqual(len(requests), 2)
 
     def test_what_no_repetition_helps_is_not_repeated(self) -> None:
         """Refusals that would be the same again are asked for once."""
-        for error in (BadRequest(), Unauthenticated(), PathNotAllowed(), UpgradeRefused()):
+        for error in (
+            BadRequest(),
+            Unauthenticated(),
+            PathNotAllowed(),
+            UpgradeRefused(),
+            BudgetSpent(),
+            ClientDisabled(),
+            ModelHidden(),
+            ModelNotAllowed(),
+        ):
             serve, requests = self.served(error)
             self.assertRaises(openai.APIStatusError, ask, client(serve, retries=2))
             self.assertEqual(len(requests), 1, error)

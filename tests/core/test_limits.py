@@ -11,77 +11,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from twisted.trial.unittest import SynchronousTestCase
 
 from openai_relay.core.errors import RateLimited, TooManyConcurrent
-from openai_relay.core.limits import HeldLease, Lease, Limiter, Limits, TokenBucket, go_duration
+from openai_relay.core.limits import HeldLease, Lease, Limiter, Limits
 from openai_relay.core.settings import LimitSettings
-
-START = 5_000_000_000
-SECOND = 1_000_000_000
-INTERVAL = 100
-BURST = 3
-
-
-class FakeClock:
-    """A monotonic clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> int:
-        return self.now
-
-
-class TokenBucketTests(SynchronousTestCase):
-    """``TokenBucket``."""
-
-    def setUp(self) -> None:
-        self.clock = FakeClock()
-        self.bucket = TokenBucket(INTERVAL, BURST, self.clock)
-
-    @given(st.lists(st.integers(0, 10 * INTERVAL)))
-    def test_bounds_and_promises(self, pauses: list[int]) -> None:
-        """No spacing beats the limit, and no promised wait is broken."""
-        self.setUp()
-        for taken, pause in enumerate(pauses, start=1):
-            self.clock.now += pause
-            if wait := self.bucket.take():
-                self.clock.now += wait
-                self.assertEqual(self.bucket.take(), 0)
-            self.assertLessEqual(taken, BURST + (self.clock.now - START) // INTERVAL)
-
-    @given(st.lists(st.integers(0, 10 * INTERVAL)))
-    def test_the_wait_is_no_longer_than_it_must_be(self, pauses: list[int]) -> None:
-        """A nanosecond before the promised time the bucket still refuses."""
-        self.setUp()
-        for pause in pauses:
-            self.clock.now += pause
-            if wait := self.bucket.take():
-                self.clock.now += wait - 1
-                self.assertEqual(self.bucket.take(), 1)
-
-    @given(st.lists(st.tuples(st.integers(0, 3 * INTERVAL), st.integers(1, BURST))))
-    def test_the_level_is_what_can_be_taken(self, steps: list[tuple[int, int]]) -> None:
-        """The level tells exactly how many tokens can still be taken, and when all can."""
-        self.setUp()
-        for pause, tokens in steps:
-            self.clock.now += pause
-            self.bucket.take(tokens)
-            remaining, full_in = self.bucket.level()
-            for _ in range(remaining):
-                self.assertEqual(self.bucket.take(), 0)
-            self.assertGreater(self.bucket.take(), 0)
-            self.clock.now += full_in + remaining * INTERVAL
-            self.assertEqual(self.bucket.level(), (BURST, 0))
-            self.assertTrue(self.bucket.is_full())
-
-    def test_a_fresh_bucket_is_full(self) -> None:
-        """A bucket begins with its whole burst."""
-        self.assertTrue(self.bucket.is_full())
-        self.assertEqual(self.bucket.level(), (BURST, 0))
-
-    def test_what_never_fits_is_a_mistake(self) -> None:
-        """More tokens than the burst holds are refused aloud, since no wait would help."""
-        with self.assertRaisesRegex(ValueError, "4 tokens never fit a burst of 3"):
-            self.bucket.take(BURST + 1)
+from tests.core.clocks import SECOND, FakeClock
 
 
 class LimiterMachine(RuleBasedStateMachine):
@@ -359,33 +291,3 @@ class LimiterTests(SynchronousTestCase):
         refusal = self.refusal(limiter)
         self.assertGreaterEqual(Fraction(refusal.wait_ns) * Fraction(per_minute), 60 * SECOND)
         self.assertLess(Fraction(refusal.wait_ns - 1) * Fraction(per_minute), 60 * SECOND)
-
-
-class GoDurationTests(SynchronousTestCase):
-    """``go_duration``."""
-
-    def test_as_go_writes_them(self) -> None:
-        """Durations look as Go prints them, units from the largest that is needed."""
-        for ns, text in (
-            (0, "0s"),
-            (1, "1ms"),
-            (120_000_000, "120ms"),
-            (999_999_999, "1s"),
-            (1_200_000_000, "1.2s"),
-            (1_234_000_000, "1.234s"),
-            (60 * SECOND, "1m0s"),
-            (360 * SECOND, "6m0s"),
-            (90_500_000_000, "1m30.5s"),
-            (3_600 * SECOND, "1h0m0s"),
-            (90_061 * SECOND, "25h1m1s"),
-        ):
-            self.assertEqual(go_duration(ns), text)
-
-    @given(st.integers(0, 10**18))
-    def test_waiting_it_is_enough(self, ns: int) -> None:
-        """Read back, a duration is what was meant, or less than a millisecond more."""
-        units = {"h": 3_600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": 1_000_000}
-        parts = re.findall(r"([\d.]+)(ms|h|m|s)", go_duration(ns))
-        self.assertEqual("".join(number + unit for number, unit in parts), go_duration(ns))
-        read = sum(Fraction(number) * units[unit] for number, unit in parts)
-        self.assertTrue(ns <= read < ns + 1_000_000)

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from openai_relay.core.usage import Usage, usage_of_event
+from openai_relay.core.usage import (
+    LONGEST_BODY,
+    BodyMeter,
+    StreamMeter,
+    Usage,
+    estimate,
+    usage_at_end,
+    usage_of_body,
+    usage_of_event,
+)
+from tests.core.transcripts import Transcript, cuttings, pieces, transcripts
 
 REALTIME = {
     "type": "response.done",
@@ -104,11 +114,138 @@ class EventTests(SynchronousTestCase):
         told({"type": "response.done", "response": response, "usage": usage})
         told({"type": "response.done", "response": {"usage": usage}})
 
+    def test_other_places_and_names(self) -> None:
+        """Chat says it beside its choices, audio by seconds; a total alone is the input."""
+        self.assertEqual(told({"usage": {"prompt_tokens": 3, "completion_tokens": 4}}), Usage(3, output_tokens=4))
+        self.assertEqual(
+            told({"type": "x.completed", "usage": {"type": "duration", "seconds": 1.5}}), Usage(seconds=1.5)
+        )
+        self.assertEqual(told({"usage": {"total_tokens": 9}}), Usage(9))
+        self.assertIsNone(told({"usage": {}}))
+
+    def test_numbers_without_measure(self) -> None:
+        """No number is too large to be counted further, and none is below nothing."""
+        huge = told({"usage": {"prompt_tokens": 10**400, "completion_tokens": -5, "seconds": 10**400}})
+        self.assertEqual(huge, Usage(1 << 40, seconds=float(1 << 40)))
+
+    def test_too_deep(self) -> None:
+        """What is nested without measure tells nothing."""
+        deep = b'{"usage":{"prompt_tokens":1},"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+        self.assertIsNone(usage_of_event(deep))
+        self.assertIsNone(usage_of_body(deep))
+
+
+class StreamTests(SynchronousTestCase):
+    def test_recorded(self) -> None:
+        """Every recorded stream says what it cost and how it ended, at every single cut."""
+        for each in transcripts(".sse"):
+            for blocks in cuttings(each.text):
+                meter = StreamMeter()
+                counted = sum(map(meter.feed, blocks))
+                self.assertEqual((counted, meter.events), (each.events, each.events), each.name)
+                self.assertEqual(
+                    (meter.usage, meter.ended, meter.failed), (each.usage, each.ended, each.failed), each.name
+                )
+                expected = each.usage or Usage(25, output_tokens=each.estimate or 0, estimated=True)
+                self.assertEqual(meter.account(100), expected, each.name)
+
+    @given(st.sampled_from(list(transcripts(".sse"))), st.lists(st.integers(0, 1 << 16), max_size=20))
+    def test_any_cutting(self, each: Transcript, cuts: list[int]) -> None:
+        """Nor does it matter into how many blocks it is cut."""
+        meter = StreamMeter()
+        for block in pieces(each.text, cuts):
+            meter.feed(block)
+        self.assertEqual((meter.usage, meter.ended, meter.failed), (each.usage, each.ended, each.failed))
+
+    def test_long_event(self) -> None:
+        """An event too long to be kept still says its usage, which stands at its end."""
+        meter = StreamMeter()
+        meter.feed(b'data: {"type":"response.completed","response":{"output":"')
+        for _ in range(100):
+            meter.feed(b"x" * 10_000)
+        meter.feed(
+            b'","usage":{"input_tokens":5,"output_tokens_details":{"reasoning_tokens":2},"output_tokens":7}}}\n\n'
+        )
+        self.assertEqual(meter.usage, Usage(5, output_tokens=7, reasoning_tokens=2))
+        self.assertTrue(meter.ended)
+
+    def test_long_event_without(self) -> None:
+        """One that says none leaves what was known."""
+        meter = StreamMeter()
+        meter.feed(b'data: {"usage":{"prompt_tokens":1}}\n\ndata: ' + b"x" * 100_000 + b"\n\n")
+        self.assertEqual(meter.usage, Usage(1))
+        self.assertFalse(meter.ended)
+
+    def test_no_json(self) -> None:
+        """An event that cannot be read says nothing."""
+        meter = StreamMeter()
+        self.assertEqual(meter.feed(b'data: {"usage":{\n\n'), 1)
+        self.assertIsNone(meter.usage)
+
+
+class BodyTests(SynchronousTestCase):
+    def test_recorded(self) -> None:
+        """Every recorded body says what it cost, at every single cut."""
+        for each in transcripts(".json"):
+            for blocks in cuttings(each.text):
+                meter = BodyMeter()
+                for block in blocks:
+                    meter.feed(block)
+                self.assertEqual((meter.usage, meter.size), (each.usage, len(each.text)), each.name)
+
+    def test_long_body(self) -> None:
+        """A body of any length is kept to a bound, and its usage, near the end, is found."""
+        meter = BodyMeter()
+        meter.feed(b'{"data":[{"b64_json":"')
+        for _ in range(1000):
+            meter.feed(b"x" * 4096)
+            self.assertLessEqual(sum(map(len, meter._parts)), 2 * LONGEST_BODY)
+        meter.feed(b'"}],"usage":{"input_tokens":12,"input_tokens_details":{"text_tokens":2},"output_tokens":9}}')
+        self.assertEqual(meter.account(0), Usage(12, output_tokens=9))
+
+    def test_nothing_told(self) -> None:
+        """Where nothing is told, what came is an estimate's measure."""
+        meter = BodyMeter()
+        meter.feed(b"x" * 41)
+        self.assertEqual(meter.account(8), Usage(2, output_tokens=11, estimated=True))
+
+    def test_at_the_end(self) -> None:
+        """A usage that is text, in text, or no count is passed over for the one before it."""
+        real = b'"usage" : {"prompt_tokens":3}'
+        for behind in (
+            b"",
+            b',"metadata":{"usage":"x"}',
+            b',"a":"\\"usage\\":{}"',
+            b',"usage":{"a":{}}',
+            b',"usage":{"prompt',
+        ):
+            self.assertEqual(usage_at_end(b"xx" + real + behind + b"}"), Usage(3), behind)
+        self.assertIsNone(usage_at_end(b'"usage":null'))
+
+    def test_not_json(self) -> None:
+        """What is no JSON object says nothing."""
+        for text in (b"", b'"usage"', b'{"usage":', b'{"usage":1}', b'[{"usage":{}}]', b'"usage"\xff'):
+            self.assertIsNone(usage_of_body(text))
+
+    @given(st.binary(max_size=60))
+    def test_any_bytes(self, noise: bytes) -> None:
+        """Whatever stands in a body, looking at it raises nothing."""
+        usage_of_body(b'{"usage":' + noise)
+        usage_at_end(b'{"usage":{' + noise + b"}}")
+
+
+class EstimateTests(SynchronousTestCase):
+    def test_estimate(self) -> None:
+        """The larger of pieces and length counts, and it says that it is one."""
+        self.assertEqual(estimate(9, 10, 39), Usage(3, output_tokens=10, estimated=True))
+        self.assertEqual(estimate(0, 10, 400), Usage(0, output_tokens=100, estimated=True))
+
 
 class SumTests(SynchronousTestCase):
-    @given(*[st.builds(Usage, counts, counts, counts, counts, counts, counts)] * 2)
+    @given(*[st.builds(Usage, *[counts] * 6, counts.map(float), st.booleans())] * 2)
     def test_sum(self, one: Usage, other: Usage) -> None:
-        """Each kind of token is added to its own."""
+        """Each kind is added to its own; a sum with an estimate in it is one."""
         both = one + other
-        for name in Usage.__slots__:
+        for name in set(Usage.__slots__) - {"estimated"}:
             self.assertEqual(getattr(both, name), getattr(one, name) + getattr(other, name))
+        self.assertEqual(both.estimated, one.estimated or other.estimated)

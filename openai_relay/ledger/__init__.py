@@ -1,0 +1,1 @@
+"""Account: finished exchanges go to SQLite, written by one thread; and the questions that are asked of them."""
