@@ -23,8 +23,7 @@ from typing import Final, Protocol
 
 from openai_relay.core.buckets import BucketState, Rate, Snapshot, TokenBucket, go_duration
 from openai_relay.core.errors import Pair, RateLimited, TokensLimited, TooManyConcurrent
-from openai_relay.core.limit_rules import KeyLimits, Quota
-from openai_relay.core.settings import LimitSettings
+from openai_relay.core.limit_rules import KeyLimits, LimitSettings, Quota
 
 __all__ = ["Blocked", "HeldLease", "Lease", "Limiter", "Limits", "TokenBucket", "go_duration"]
 

@@ -99,6 +99,9 @@ class PriceTable:
         return Quote(found[1], known=True, pattern=found[0])
 
 
+#: Nothing costs anything, and no model is known.
+NO_PRICES: Final = PriceTable(date.min, Price(), GlobTable(()))
+
 #: What a table may say, in dollars, and the field that holds it.
 _KEYS: Final = {field.name: field.name for field in fields(Price)} | {"per_second": "per_minute"}
 _ALSO: Final = "also"
