@@ -198,6 +198,11 @@ class Budgets:
             account.period = self.period(budget)
             account.spent, account.warned = 0, False
 
+    @property
+    def reserved(self) -> int:
+        """In how many accounts something is reserved."""
+        return sum(account.reserved != 0 for account in self._accounts.values())
+
     def __len__(self) -> int:
         """How many accounts are remembered."""
         return len(self._accounts)

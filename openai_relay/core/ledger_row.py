@@ -8,8 +8,9 @@ and no upstream can make a row that cannot be stored or a sum that overflows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from openai_relay.core.endpoint import endpoint
 from openai_relay.core.exchange import Exchange
@@ -20,9 +21,12 @@ LONGEST: Final = 256
 LARGEST: Final = 10**12
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerRow:
-    """One exchange; the fields are the columns of the table ``exchanges``, and ``None`` is NULL: unknown, or not so."""
+class LedgerRow(msgspec.Struct, frozen=True, gc=False):
+    """
+    One exchange; the fields are the columns of the table ``exchanges``, and ``None`` is NULL: unknown, or not so.
+
+    No dataclass: a frozen one of thirty fields takes three microseconds to make, and one is made for each exchange.
+    """
 
     ended_ms: int  #: milliseconds since the epoch, UTC
     relay_request_id: str

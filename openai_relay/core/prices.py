@@ -10,7 +10,7 @@ below what was used, and above it by less than a micro-dollar an exchange.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import date
 from decimal import Decimal
 from typing import Final
@@ -22,6 +22,7 @@ _MILLION: Final = 1_000_000
 _MS_PER_MINUTE: Final = 60_000
 #: A price above this (dollars) is a slip of the pen, such as one for a million tokens in cents.
 _HIGHEST: Final = 100_000
+_REMEMBERED: Final = 1_000
 
 
 class BadPrices(ValueError):
@@ -83,7 +84,7 @@ class Quote:
     pattern: str | None  #: the entry that it was found under
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class PriceTable:
     """Prices by model; of several entries that match, the most specific one counts."""
 
@@ -91,12 +92,21 @@ class PriceTable:
     fallback: Price  #: for a model that is not in the table, or not known
     models: GlobTable[Price]
 
+    # Of late: each request asks for one.
+    _quotes: dict[str | None, Quote] = field(default_factory=dict, repr=False, compare=False)
+
     def quote(self, model: str | None) -> Quote:
         """The price for a model."""
-        found = None if model is None else self.models.find(model)
-        if found is None:
-            return Quote(self.fallback, known=False, pattern=None)
-        return Quote(found[1], known=True, pattern=found[0])
+        quote = self._quotes.get(model)
+        if quote is None:
+            found = None if model is None else self.models.find(model)
+            quote = Quote(self.fallback, known=False, pattern=None)
+            if found is not None:
+                quote = Quote(found[1], known=True, pattern=found[0])
+            if len(self._quotes) >= _REMEMBERED:  # strangers' names must not fill the memory
+                self._quotes.clear()
+            self._quotes[model] = quote
+        return quote
 
 
 #: Nothing costs anything, and no model is known.

@@ -13,7 +13,7 @@ from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Literal
 
-from openai_relay.core.limit_rules import LimitSettings
+from openai_relay.core.limit_rules import LimitSettings as LimitSettings  # one of them, wherever it lives
 from openai_relay.core.policy import ClientRules, Rules
 from openai_relay.core.prices import NO_PRICES, PriceTable
 

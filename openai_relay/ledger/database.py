@@ -12,7 +12,6 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
@@ -30,7 +29,7 @@ _LOG_BYTES: Final = 16 * 1024 * 1024
 _VACUUM_PAGES: Final = 256
 _SQLITE: Final = b"SQLite format 3\0"
 
-_COLUMNS: Final = tuple(field.name for field in fields(LedgerRow))
+_COLUMNS: Final = LedgerRow.__struct_fields__
 _values: Final = attrgetter(*_COLUMNS)
 _INSERT: Final = (
     f"INSERT INTO exchanges ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from openai_relay.core.exchange import Exchange
 from openai_relay.core.ledger_row import LedgerRow, ledger_row
