@@ -108,7 +108,7 @@ def account_keys(zone: tzinfo, unknown: Mapping[type, Unknown]) -> dict[type, di
         BudgetTable: budget,
         RulesTable: {
             "tier": _name,
-            "models": items(_model, '["gpt-5*", "text-embedding-3-small"]'),
+            "models": _models,
             "paths": items(api_path, '["/v1/chat/", "/v1/models"]'),
             "methods": items(_method, '["GET", "POST"]'),
             "upstream_key": _name,
@@ -237,6 +237,14 @@ def _name(value: object) -> str:
 
 def _no_tier(_: object) -> None:
     raise Wrong("is a client's key, and a tier is in no other tier; take it out, and repeat what the other one says")
+
+
+def _models(value: object) -> tuple[str, ...]:
+    names = cast(tuple[str, ...], items(_model, '["gpt-5*", "text-embedding-3-small"]')(value))
+    again = [position for position, name in enumerate(names) if name in names[:position]]
+    if again:
+        raise Wrongs(((at,), f"{shown(names[at])} stands there twice; take one of them out") for at in again)
+    return names
 
 
 def _model(value: object) -> str:

@@ -265,7 +265,7 @@ class RefusedTests(AccountsCase):
         """A key that is pasted in the place of a name is in no message."""
         secret = "sk-proj-hidden0123456789"
         for key in RulesTable.__dataclass_fields__:
-            for value in (f'"{secret}"', f'["{secret}"]'):
+            for value in (f'"{secret}"', f'["{secret}"]', f'["{secret}", "{secret}"]'):
                 for message in self.complaints(f"{CLIENT}{key} = {value}"):
                     self.assertNotIn("hidden", message)
         for message in self.complaints(f'{MINIMAL}[clients."{secret}"]\nburst = 0'):

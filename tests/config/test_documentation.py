@@ -16,11 +16,12 @@ from openai_relay.config.read import OPTIONS
 from openai_relay.config.shape import tables
 from openai_relay.core.budgets import Budget
 from openai_relay.tap import Options
-from tests.config.case import PRICES, ConfigurationCase
+from tests.config.case import LISTEN, MINIMAL, PRICES, ConfigurationCase
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text()
 
 
+PAGE_OF_ACCOUNTS = Path(__file__).resolve().parents[2] / "docs" / "accounts.md"
 #: What the settings themselves cannot say, since it needs a file: see ``config/example.py``.
 OF_A_FILE = {"prices": "not set", "time_zone": '`"UTC"`', "directory": '`"state"`', "keys": "not set"}
 
@@ -79,6 +80,16 @@ class DocumentationTests(ConfigurationCase):
         expected = {option: f"{table}.{key}" for option, (table, key) in OPTIONS.values()}
         self.assertEqual(rows, expected | {"--config": "", "--help": "", "--version": ""})
         self.assertEqual({f"--{name}" for name, *_ in Options.optParameters}, expected.keys() | {"--config"})
+
+    def test_page_about_accounts(self) -> None:
+        """The examples of the page about accounts can be used as they are, beside what every configuration has."""
+        page = re.sub("credential:[a-z-]+", "env:OPENAI_API_KEY", PAGE_OF_ACCOUNTS.read_text())
+        small, team, prices = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+        self.assertEqual(len(self.read(f"{MINIMAL}{small}").clients), 2)
+        self.assertEqual(set(self.read(f"{LISTEN}{team}").tiers), {"trial", "production", "research"})
+        (self.directory / "prices.toml").write_text(prices)
+        read = self.read(f'{MINIMAL}[accounting]\nprices = "prices.toml"\n')
+        self.assertTrue(read.accounting.prices.quote("gpt-5.4").known)
 
     def test_configuration_at_the_top(self) -> None:
         """The first example can be used as it is."""

@@ -49,7 +49,8 @@ class BadPolicyTests(ConfigurationCase):
     def test_models_twice(self) -> None:
         """A model that stands there twice is refused."""
         self.assertComplaint(
-            MINIMAL + '[clients.b]\nmodels = ["x", "x"]', "FILE:8: clients.b.models: 'x' stands there twice"
+            MINIMAL + '[clients.b]\nmodels = ["x",\n"x"]',
+            'FILE:9: clients.b.models[2]: "x" stands there twice; take one',
         )
 
     def test_tiers_that_are_not_there(self) -> None:
