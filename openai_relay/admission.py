@@ -15,6 +15,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 
 from openai_relay.core.budgets import Budgets, Cost, Reservation, Warned
+from openai_relay.core.decoding import join_codings
 from openai_relay.core.demand import LOOK, SHORT_LOOK, Asked, Demand, cost_of, demand
 from openai_relay.core.endpoint import endpoint
 from openai_relay.core.errors import ModelHidden, Pair
@@ -165,9 +166,10 @@ class Admission:
         content_type = coding = b""
         for name, value in request.fields:
             if len(name) == 12 and name.lower() == b"content-type":
-                content_type = value
+                # Nobody knows which of two another reader would take: a form without a boundary hides what is in it.
+                content_type = b"multipart/" if content_type and content_type != value else value
             elif len(name) == 16 and name.lower() == b"content-encoding":
-                coding = value.strip().lower()
+                coding = join_codings(coding, value)
         head, whole = request.peek()
         look = look_at_coded(content_type, coding, head, whole, request.length)
         plain = coding in (b"", b"identity")

@@ -16,6 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from openai_relay.admission import Admission, Admitted
+from openai_relay.core.decoding import join_codings
 from openai_relay.core.errors import (
     BadRequest,
     ClientGone,
@@ -352,7 +353,7 @@ def _kind_of(response: Response) -> tuple[bytes, bytes]:
         if size == 12 and name.lower() == b"content-type":
             media_type = value.split(b";", 1)[0].strip().lower()
         elif size == 16 and name.lower() == b"content-encoding":
-            coding = value.strip().lower()
+            coding = join_codings(coding, value)
     return media_type, coding
 
 

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from openai_relay.accounting.begin import begin_budgets
 from openai_relay.accounting.limits_file import LIMITS, LimitsFile
-from openai_relay.accounting.place import BadState, check_directory, make_directory
+from openai_relay.accounting.place import check_places, make_directory
 from openai_relay.admission import Admission
 from openai_relay.core.budgets import Budgets, Warned
 from openai_relay.core.exchange import Exchange
@@ -30,14 +30,10 @@ from openai_relay.core.policy import PolicyBook, defaults_of
 from openai_relay.core.readiness import Check
 from openai_relay.core.settings import Settings
 from openai_relay.core.waiting import WaitingLines
-from openai_relay.ledger.database import check_place
-from openai_relay.ledger.errors import LedgerError, Unusable
+from openai_relay.ledger.errors import LedgerError
 from openai_relay.ledger.own_usage import own_usage
 from openai_relay.ledger.writer import LedgerWriter
 from openai_relay.me import Me
-
-#: The ledger's name in the directory of the state.
-LEDGER = "ledger.sqlite3"
 
 
 class Accounting:
@@ -52,8 +48,8 @@ class Accounting:
 
     def __init__(self, reactor: Any, settings: Settings, monotonic_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._directory = settings.state.directory
-        self.database = _database(settings)
-        _check_places(self._directory, self.database)
+        self.database = settings.ledger.database if settings.ledger.enabled else None
+        check_places(self._directory, self.database)
         self.policies = PolicyBook(
             defaults_of(settings.limits), settings.tiers, settings.clients, settings.identity.default_tier
         )
@@ -140,25 +136,3 @@ class Accounting:
 
 def _in_thread(reactor: Any, read: Callable[[Path, str, Stretches], OwnUsage], *arguments: Any) -> Deferred[OwnUsage]:
     return deferToThreadPool(reactor, reactor.getThreadPool(), read, *arguments)
-
-
-def _database(settings: Settings) -> Path | None:
-    ledger, directory = settings.ledger, settings.state.directory
-    if not ledger.enabled:
-        return None
-    if ledger.database is not None:
-        return ledger.database
-    return None if directory is None else directory / LEDGER
-
-
-def _check_places(directory: Path | None, database: Path | None) -> None:
-    if directory is not None:
-        try:
-            check_directory(directory)
-        except BadState as error:
-            raise BadState(f"state.directory: {error}") from None
-    if database is not None and not (database.parent == directory and not directory.exists()):
-        try:
-            check_place(database)
-        except Unusable as error:
-            raise BadState(f"ledger.database: {error}") from None

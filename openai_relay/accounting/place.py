@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from openai_relay.ledger.database import check_place
+from openai_relay.ledger.errors import Unusable
+
 
 class BadState(Exception):
     """The directory cannot be used; the message says why and what to do."""
@@ -23,6 +26,24 @@ def check_directory(directory: Path) -> None:
         raise BadState(f"{there} is not a directory: choose another one")
     if not os.access(there, os.W_OK | os.X_OK):
         raise BadState(f"{there} may not be written: give it to the account that runs the relay, or choose another one")
+
+
+def check_places(directory: Path | None, database: Path | None) -> None:
+    """
+    Whether state and ledger can be kept where the settings want them; nothing is made.
+
+    :raises BadState: beginning with the key of the setting.
+    """
+    if directory is not None:
+        try:
+            check_directory(directory)
+        except BadState as error:
+            raise BadState(f"state.directory: {error}") from None
+    if database is not None and not (database.parent == directory and not directory.exists()):
+        try:
+            check_place(database)
+        except Unusable as error:
+            raise BadState(f"ledger.database: {error}") from None
 
 
 def make_directory(directory: Path) -> None:

@@ -44,7 +44,7 @@ def command(ctx: click.Context, file: Path | None, as_json: bool) -> None:
     Reads everything that it names as the relay would: keys, certificates, revocation list.
     Nothing is started. Exits with 78 when something is wrong.
     """
-    from openai_relay.accounting.place import BadState
+    from openai_relay.accounting.place import BadState, check_places
     from openai_relay.cli.accounts_table import accounts_table
     from openai_relay.config.problems import BadConfiguration, Problem
     from openai_relay.config.read import CommandLine, load, placed
@@ -58,7 +58,7 @@ def command(ctx: click.Context, file: Path | None, as_json: bool) -> None:
         settings = load(file, os.environ)
         listener = Listener(settings, load_context(settings.listen), time.time)
         client_context(settings.upstream.ca)
-        _check_places(settings)
+        check_places(settings.state.directory, settings.ledger.database if settings.ledger.enabled else None)
         warnings = (*_warnings(listener, time.time()), *_forgetful(settings))
         checked = Checked(True, file, warnings=warnings)
         summary = _summary(settings, listener)
@@ -83,30 +83,6 @@ def command(ctx: click.Context, file: Path | None, as_json: bool) -> None:
             click.echo(printable(message), err=True)
     if not checked.ok:
         ctx.exit(BAD_CONFIGURATION)
-
-
-def _check_places(settings: Settings) -> None:
-    """
-    Whether state and ledger can be kept where they are wanted; nothing is made.
-
-    :raises BadState: naming the key.
-    """
-    from openai_relay.accounting.place import BadState, check_directory
-    from openai_relay.ledger.database import check_place
-    from openai_relay.ledger.errors import Unusable
-
-    directory, ledger = settings.state.directory, settings.ledger
-    if directory is not None:
-        try:
-            check_directory(directory)
-        except BadState as wrong:
-            raise BadState(f"state.directory: {wrong}") from None
-    database = ledger.database if ledger.enabled else None
-    if database is not None and not (database.parent == directory and not directory.exists()):
-        try:
-            check_place(database)
-        except Unusable as wrong:
-            raise BadState(f"ledger.database: {wrong}") from None
 
 
 def _summary(settings: Settings, listener: Listener) -> list[tuple[str, str]]:

@@ -84,6 +84,12 @@ class Decoder:
         return block
 
 
+def join_codings(before: bytes, value: bytes) -> bytes:
+    """One more line of Content-Encoding behind those before it, in lower case (RFC 9110 §5.3)."""
+    value = value.strip(b" \t").lower()
+    return before + b", " + value if before else value
+
+
 def decoder_for(coding: bytes) -> Decoder | None:
     """
     A decoder for the value of a Content-Encoding.

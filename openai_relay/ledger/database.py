@@ -25,6 +25,8 @@ from openai_relay.ledger.schema import identify, migrate
 BUSY: Final = 1.0
 #: The write-ahead log is cut to this after a checkpoint; a long reader can make it grow beyond.
 _LOG_BYTES: Final = 16 * 1024 * 1024
+#: Pages kept in memory: rows are added at the end, so few are met again.
+_CACHE_KIB: Final = 512
 #: Pages given back to the file system in one go, 4 KiB each.
 _VACUUM_PAGES: Final = 256
 _SQLITE: Final = b"SQLite format 3\0"
@@ -112,6 +114,7 @@ class Database:
                 self.connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # heard only while there is no table yet
                 self.connection.execute("PRAGMA journal_mode = WAL").fetchall()
                 self.connection.execute("PRAGMA synchronous = NORMAL")
+                self.connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
                 self.connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
                 migrate(self.connection, path)
             except BaseException:

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.logger import eventAsText
 from twisted.trial.unittest import SynchronousTestCase
 
-from openai_relay.accounting.account import LEDGER, Accounting
+from openai_relay.accounting.account import Accounting
 from openai_relay.accounting.limits_file import LIMITS
 from openai_relay.accounting.place import BadState
 from openai_relay.core.budgets import Budget, Cost
@@ -25,6 +25,7 @@ from tests.core.exchanges import ALICE, done
 from tests.doubles import observe
 from tests.ledger.rows import stored
 
+LEDGER = "ledger.sqlite3"
 BUDGET = Budget("month", hard=1_000_000, soft=100, money=False)
 
 
@@ -40,6 +41,7 @@ class AccountingCase(SynchronousTestCase):
             limits=LimitSettings(60, burst=5),
             clients={"alice": ClientRules(Rules(budgets=(BUDGET,)))},
             state=StateSettings(self.directory),
+            ledger=LedgerSettings(database=self.directory / LEDGER),
         )
 
     def accounting(self, **changed: Any) -> Accounting:
@@ -96,7 +98,7 @@ class PlaceTests(AccountingCase):
 
     def test_none(self) -> None:
         """Without a directory nothing is kept and nothing is written, which is no error."""
-        accounting = self.running(state=StateSettings(None))
+        accounting = self.running(state=StateSettings(None), ledger=LedgerSettings())
         accounting.record(done())
         self.assertEqual((accounting.database, accounting.ledger, accounting.checks()), (None, None, []))
         accounting.stop()
@@ -107,7 +109,7 @@ class PlaceTests(AccountingCase):
         path = self.directory.parent / "own.db"
         self.running(ledger=LedgerSettings(database=path), state=StateSettings(None)).stop()
         self.assertTrue(path.exists())
-        self.running(ledger=LedgerSettings(enabled=False)).stop()
+        self.running(ledger=LedgerSettings(False, self.directory / LEDGER)).stop()
         self.assertFalse((self.directory / LEDGER).exists())
 
 

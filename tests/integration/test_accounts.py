@@ -38,15 +38,21 @@ class MeTests(SDKTestCase):
 
     def test_used(self) -> None:
         """A client reads who it is, what it may do, and, a moment later, what it has used."""
+        self.relay.wait_for_metric("openai_relay_ledger_rows_waiting", 0)
+        before = self.me()["usage"]["today"]
         completion = self.client.chat.completions.create(**CHAT)
         assert completion.usage is not None
-        told = wait_for(lambda: me if (me := self.me())["usage"]["today"]["input_tokens"] else None, "the usage")
+        told = wait_for(
+            lambda: me if (me := self.me())["usage"]["today"]["input_tokens"] > before["input_tokens"] else None,
+            "the usage",
+        )
         self.assertEqual((told["client"], told["tier"], told["models"]), ("alice", "staff", ["gpt-4o*", "gpt-5*"]))
         today = told["usage"]["today"]
         self.assertEqual(
-            (today["input_tokens"], today["output_tokens"], today["estimated"]),
-            (completion.usage.prompt_tokens, completion.usage.completion_tokens, 0),
+            (today["input_tokens"] - before["input_tokens"], today["output_tokens"] - before["output_tokens"]),
+            (completion.usage.prompt_tokens, completion.usage.completion_tokens),
         )
+        self.assertEqual(today["estimated"], 0)
         (budget,) = told["budgets"]
         self.assertEqual((budget["limit"], budget["spent"]), (5, today["cost_usd"]))
         self.assertGreater(today["cost_usd"], 0)
