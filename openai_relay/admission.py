@@ -9,9 +9,9 @@ limit waits here, in a line, and leaves it at once when its client does.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Final
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
 from openai_relay.core.budgets import Budgets, Cost, Reservation, Warned
@@ -171,13 +171,14 @@ class Admission:
             elif len(name) == 16 and name.lower() == b"content-encoding":
                 coding = join_codings(coding, value)
         head, whole = request.peek()
-        look = look_at_coded(content_type, coding, head, whole, request.length)
+        strict = admitted.policy.has_model_rule
+        look = look_at_coded(content_type, coding, head, whole, request.length, strict)
         plain = coding in (b"", b"identity")
         if not whole:
             if plain:
                 scan = admitted.scan = scan_for(content_type)
-                admitted.body = Watched(request, _Strict(scan).read if admitted.policy.has_model_rule else scan.feed)
-            elif admitted.policy.has_model_rule:
+                admitted.body = Watched(request, _Strict(scan).read if strict else scan.feed)
+            elif strict:
                 raise ModelHidden()  # what comes behind cannot be read on its way
         elif plain and self._include_usage and admitted.asked.may_ask_for_usage(look):
             asking = ask_for_usage(head)

@@ -45,7 +45,7 @@ from openai_relay.http1.message import SWITCHING
 from openai_relay.http1.request import Request
 from openai_relay.http1.response import Response
 from openai_relay.listener import Listener
-from openai_relay.streaming import MeteredRelay, ResponseRelay, SiftedRelay, Tunnel
+from openai_relay.streaming import MeteredRelay, MeteredStream, ResponseRelay, SiftedStream, Tunnel
 from openai_relay.upstream import Upstream
 
 #: What the relay answers itself; never forwarded.
@@ -156,11 +156,12 @@ class Relay:
                 if meter is None:
                     answer = ResponseRelay(request, response)
                 else:
-                    sifted = admitted.asked_usage and _is_plain_stream(media_type, coding)
                     gaps = self._account.event_gaps(admitted.asked.endpoint)
-                    answer = (SiftedRelay if sifted else MeteredRelay)(
-                        request, response, meter, gaps, self._monotonic_ns
-                    )
+                    kind = MeteredRelay
+                    if _is_plain_stream(media_type, coding):
+                        sifted = admitted.asked_usage
+                        kind = SiftedStream if sifted else MeteredStream
+                    answer = kind(request, response, meter, gaps, self._monotonic_ns)
                 length, fields = (None, without_length(fields)) if sifted else (response.length, fields)
                 request.send_head(response.code, response.phrase, fields, length)
             rest = answer.start()

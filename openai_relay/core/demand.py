@@ -8,9 +8,10 @@ way around a rule.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qs
+
+import msgspec
 
 from openai_relay.core.budgets import Cost
 from openai_relay.core.endpoint import OTHER
@@ -61,8 +62,7 @@ _OF_A_MODEL: Final = _COSTING | {
 _NOTHING: Final = RequestLook(Model.ABSENT)
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, gc=False):
     """What is asked of the relay, as far as its head tells."""
 
     endpoint: str
@@ -94,8 +94,7 @@ class Asked:
         return look.stream and look.include_usage is not True and self.endpoint in _CHATS
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(msgspec.Struct, frozen=True, gc=False):
     """What an exchange may come to use."""
 
     model: str | None = None

@@ -53,10 +53,15 @@ class Price:
 
     def cost(self, usage: Usage, images: int = 0, audio_ms: int = 0) -> int:
         """What this usage costs, rounded up to a whole micro-dollar."""
-        of_input = _split(usage.input_tokens, self.input, usage.cached_tokens, self.cached_input)
-        of_input += _extra(usage.input_audio_tokens, self.audio_input, self.input)
-        of_output = _split(usage.output_tokens, self.output, usage.reasoning_tokens, self.reasoning)
-        of_output += _extra(usage.output_audio_tokens, self.audio_output, self.output)
+        of_input, of_output = usage.input_tokens * self.input, usage.output_tokens * self.output
+        if usage.cached_tokens:
+            of_input += _extra(min(usage.cached_tokens, usage.input_tokens), self.cached_input, self.input)
+        if usage.input_audio_tokens:
+            of_input += _extra(usage.input_audio_tokens, self.audio_input, self.input)
+        if usage.reasoning_tokens:
+            of_output += _extra(min(usage.reasoning_tokens, usage.output_tokens), self.reasoning, self.output)
+        if usage.output_audio_tokens:
+            of_output += _extra(usage.output_audio_tokens, self.audio_output, self.output)
         exact = (max(of_input, 0) + max(of_output, 0)) * _MS_PER_MINUTE
         exact += images * self.per_image * _MILLION * _MS_PER_MINUTE + audio_ms * self.per_minute * _MILLION
         return -(-exact // (_MILLION * _MS_PER_MINUTE))
@@ -64,11 +69,6 @@ class Price:
     def estimate(self, input_tokens: int, output_tokens: int) -> int:
         """The most that so many tokens can cost; audio aside, which costs more than text."""
         return self.cost(Usage(input_tokens=input_tokens, output_tokens=output_tokens))
-
-
-def _split(tokens: int, price: int, part: int, price_of_part: int | None) -> int:
-    """Tokens of which a part has another price."""
-    return tokens * price + _extra(min(part, tokens), price_of_part, price)
 
 
 def _extra(part: int, price_of_part: int | None, price: int) -> int:

@@ -9,11 +9,11 @@ in other letters or behind the part that was seen, is not taken for known.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, Protocol, TypeGuard
 
 import msgspec
+from msgspec.structs import replace
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header  # type: ignore[import-untyped]
 
 from openai_relay.core.decoding import decoder_for
@@ -40,8 +40,7 @@ class Model(Enum):
     AMBIGUOUS = "ambiguous"  #: named twice, and not the same
 
 
-@dataclass(frozen=True, slots=True)
-class RequestLook:
+class RequestLook(msgspec.Struct, frozen=True, gc=False):
     """
     What a request asks for, as far as it was seen.
 
@@ -73,7 +72,9 @@ class Scan(Protocol):
         """Tell what is known; ``whole``: no more will come."""
 
 
-def look_at(content_type: bytes, head: bytes, whole: bool, length: int | None = None) -> RequestLook:
+def look_at(
+    content_type: bytes, head: bytes, whole: bool, length: int | None = None, strict: bool = True
+) -> RequestLook:
     """
     Look at a body.
 
@@ -81,6 +82,7 @@ def look_at(content_type: bytes, head: bytes, whole: bool, length: int | None = 
     :param head: its first bytes, decoded if it was compressed.
     :param whole: whether they are all.
     :param length: of the whole body, when it is known.
+    :param strict: whether the model matters, so that one that is named twice must be noticed.
     """
     boundary = boundary_of(content_type)
     if boundary is not None:
@@ -92,7 +94,7 @@ def look_at(content_type: bytes, head: bytes, whole: bool, length: int | None = 
     asked = _decoded(head) if whole else None
     if whole and asked is None:
         return RequestLook(input_tokens=entering)
-    if asked is not None and _is_plain(head):
+    if asked is not None and (not strict or _is_plain(head)):
         name = asked.model if isinstance(asked.model, str) else None
         found = Model.KNOWN if name is not None else Model.ABSENT if asked.model is None else Model.HIDDEN
         return _looked(found, name, asked, entering)
@@ -101,7 +103,9 @@ def look_at(content_type: bytes, head: bytes, whole: bool, length: int | None = 
     return _looked(*scan.found(whole), asked or scan.asked(), entering)
 
 
-def look_at_coded(content_type: bytes, coding: bytes, head: bytes, whole: bool, length: int | None) -> RequestLook:
+def look_at_coded(
+    content_type: bytes, coding: bytes, head: bytes, whole: bool, length: int | None, strict: bool = True
+) -> RequestLook:
     """
     Look at a body as it came, compressed or not.
 
@@ -110,7 +114,7 @@ def look_at_coded(content_type: bytes, coding: bytes, head: bytes, whole: bool, 
     :param coding: the value of Content-Encoding in lower case; empty without one.
     """
     if coding in (b"", b"identity"):
-        return look_at(content_type, head, whole, length)
+        return look_at(content_type, head, whole, length, strict)
     decoder = decoder_for(coding)
     if decoder is None:
         return RequestLook(input_tokens=input_tokens(head, whole, length))
@@ -124,7 +128,7 @@ def look_at_coded(content_type: bytes, coding: bytes, head: bytes, whole: bool, 
     coded = max(length or 0, len(head))
     length = max(coded, coded * size // max(min(at, len(head)), 1))
     ended = whole and at >= len(head) and decoder.ended
-    look = look_at(content_type, b"".join(texts), ended, length)
+    look = look_at(content_type, b"".join(texts), ended, length, strict)
     return look if ended or look.found is not Model.KNOWN else replace(look, found=Model.HIDDEN)
 
 

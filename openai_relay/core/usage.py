@@ -8,7 +8,6 @@ told at all there is an estimate from what was seen, marked as one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -21,10 +20,9 @@ LONGEST_BODY: Final = 1 << 16
 BYTES_PER_TOKEN: Final = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """
-    Tokens of one or more answers.
+    Tokens of one or more answers; a struct, as one is made for each exchange and a frozen dataclass is slow to make.
 
     ``cached_tokens`` and ``input_audio_tokens`` are part of ``input_tokens``;
     ``reasoning_tokens`` and ``output_audio_tokens`` are part of ``output_tokens``.

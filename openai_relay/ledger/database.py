@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from typing import Final
@@ -33,10 +34,21 @@ _SQLITE: Final = b"SQLite format 3\0"
 
 _COLUMNS: Final = LedgerRow.__struct_fields__
 _values: Final = attrgetter(*_COLUMNS)
-_INSERT: Final = (
-    f"INSERT INTO exchanges ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
-    "ON CONFLICT (relay_request_id) DO NOTHING"
-)
+#: Rows that one statement stores: each statement lets go of the interpreter's lock, which the reactor then takes,
+#: and has to be waited for by this thread, and that by the reactor.
+_TOGETHER: Final = 32
+
+
+def _insert(rows: int) -> str:
+    places = f"({', '.join('?' * len(_COLUMNS))})"
+    return (
+        f"INSERT INTO exchanges ({', '.join(_COLUMNS)}) VALUES {', '.join([places] * rows)} "
+        "ON CONFLICT (relay_request_id) DO NOTHING"
+    )
+
+
+_INSERT: Final = _insert(1)
+_INSERT_MANY: Final = _insert(_TOGETHER)
 
 
 def check_place(path: Path) -> None:
@@ -131,7 +143,11 @@ class Database:
         if _inode(self._path) != self._inode:
             raise Unavailable(f"{self._path} was moved or deleted: a new one is begun")
         with _translating(self._path), self._transaction():
-            self.connection.executemany(_INSERT, map(_values, rows))
+            whole = len(rows) - len(rows) % _TOGETHER
+            for at in range(0, whole, _TOGETHER):
+                values = chain.from_iterable(map(_values, rows[at : at + _TOGETHER]))
+                self.connection.execute(_INSERT_MANY, tuple(values))
+            self.connection.executemany(_INSERT, map(_values, rows[whole:]))
 
     def prune(self, rows_before_ms: int, totals_before_ms: int, limit: int) -> bool:
         """

@@ -112,6 +112,13 @@ class JsonTests(SynchronousTestCase):
 
 
 class FormTests(SynchronousTestCase):
+    def test_where_the_model_does_not_matter(self) -> None:
+        """Where no rule hangs on the model, one that is named twice is taken as a parser takes it: the last."""
+        twice = b'{"model":"a","MODEL":"c","model":"b"}'
+        self.assertEqual(look_at(b"application/json", twice, True).found, Model.AMBIGUOUS)
+        look = look_at(b"application/json", twice, True, strict=False)
+        self.assertEqual((look.found, look.model), (Model.KNOWN, "b"))
+
     def test_fields(self) -> None:
         """A form says its model and whether it streams."""
         body = form(("model", b"whisper-1"), ("stream", b"true"), ("file", b"x" * 5000))

@@ -247,6 +247,6 @@ class SumTests(SynchronousTestCase):
     def test_sum(self, one: Usage, other: Usage) -> None:
         """Each kind is added to its own; a sum with an estimate in it is one."""
         both = one + other
-        for name in set(Usage.__slots__) - {"estimated"}:
+        for name in set(Usage.__struct_fields__) - {"estimated"}:
             self.assertEqual(getattr(both, name), getattr(one, name) + getattr(other, name))
         self.assertEqual(both.estimated, one.estimated or other.estimated)

@@ -62,7 +62,7 @@ class PipelineTests(BoundsTestCase):
         return self.relay.metric('openai_relay_requests_total{client="alice",code="403",endpoint="other"}')
 
     def test_answers_that_nobody_reads(self) -> None:
-        """Who asks and asks and reads no answer is read no further, at no cost of memory but its rows for the ledger."""
+        """Who asks and asks and reads no answer is read no further, at no cost of memory but the ledger's rows."""
         with self.bounded(grows=20 * MIB):
             crowd = [ClientByHand(self.relay, receive_buffer=4_096) for _ in range(5)]
             before = None
