@@ -88,7 +88,7 @@ class Request:
         """
         Wait for the first bytes of the body without taking it; ``peek`` then has them.
 
-        :param size: how many to wait for; what is longer is held back from then on.
+        :param size: how many to wait for, if more than are held for whoever comes late; what is longer is held back.
         :returns: what fires when they are here, or all of the body; fails if it breaks off.  ``None``: they are here.
         """
         if self._ended or self._failed is not None or self.bytes_in >= size:
