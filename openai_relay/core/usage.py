@@ -18,6 +18,8 @@ from openai_relay.core.sse import EventReader
 LONGEST_BODY: Final = 1 << 16
 #: What a token is taken to be where nobody counts: about right for English prose, and for JSON a little much.
 BYTES_PER_TOKEN: Final = 4
+#: Pieces that are longer on average are of several tokens: a word with its space is often one, and rarely so long.
+_LONG_TOKEN: Final = 9
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
@@ -162,10 +164,11 @@ def estimate(input_tokens: int, pieces: int, text_bytes: int) -> Usage:
     What it may have cost where nobody says: reasoning that is not shown is not in it.
 
     :param input_tokens: of the request, estimated themselves.
-    :param pieces: how many pieces of text came in events; an upstream sends about one token in each, or several.
+    :param pieces: how many pieces of text came in events: of a token each, if they are as short as tokens are.
     :param text_bytes: of the answer's text.
     """
-    return Usage(input_tokens, output_tokens=max(pieces, _tokens(text_bytes)), estimated=True)
+    short = text_bytes <= pieces * _LONG_TOKEN
+    return Usage(input_tokens, output_tokens=pieces if short else max(pieces, _tokens(text_bytes)), estimated=True)
 
 
 class StreamMeter:

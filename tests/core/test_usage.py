@@ -239,7 +239,9 @@ class EstimateTests(SynchronousTestCase):
     def test_estimate(self) -> None:
         """The larger of pieces and length counts, and it says that it is one."""
         self.assertEqual(estimate(3, 10, 39), Usage(3, output_tokens=10, estimated=True))
+        self.assertEqual(estimate(0, 10, 60), Usage(0, output_tokens=10, estimated=True))
         self.assertEqual(estimate(0, 10, 400), Usage(0, output_tokens=100, estimated=True))
+        self.assertEqual(estimate(0, 0, 40), Usage(0, output_tokens=10, estimated=True))
 
 
 class SumTests(SynchronousTestCase):
