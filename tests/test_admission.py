@@ -100,7 +100,7 @@ class RuleTests(AdmissionCase):
         self.assertGreater(len(self.upstream_wire().value()), 1_000_000)
         wire.receive(asked[-20:])
         self.assertNotIn(b"gpt-4o", self.upstream_wire().value())
-        self.assertTrue(self.upstream_wire().peer_has_closed)
+        self.assertEqual(self.upstream_wire().ending, "aborted")
         answered = self.answered(wire, "POST")
         self.assertEqual((answered.status, answered.error["code"]), (400, "model_hidden"))
 
@@ -179,7 +179,7 @@ class TokenTests(AdmissionCase):
             upstream.receive(chunk(b'data: {"choices":[{"index":0,"delta":{"content":" river"}}]}\n\n'))
             self.assertEqual(self.took(wire).count(b"river"), 1, number)
         wire.lose()
-        self.assertTrue(upstream.peer_has_closed)
+        self.assertEqual(upstream.ending, "aborted")
         exchange = self.closed[-1]
         assert exchange.usage is not None
         self.assertTrue(exchange.usage.estimated)
