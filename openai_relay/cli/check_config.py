@@ -17,7 +17,7 @@ from openai_relay.cli.output import BAD_CONFIGURATION, json_option, minute, prin
 
 if TYPE_CHECKING:
     from openai_relay.core.settings import Settings
-    from openai_relay.listener import Listener
+    from openai_relay.listener import Loaded
 
 _DAY: Final = 86_400.0
 #: What ends sooner is worth a warning.
@@ -46,17 +46,18 @@ def command(ctx: click.Context, file: Path | None, as_json: bool) -> None:
     """
     from openai_relay.config.problems import BadConfiguration, Problem
     from openai_relay.config.read import CommandLine, load, placed
-    from openai_relay.listener import BadCertificateFile, Listener, load_context
+    from openai_relay.listener import load as load_files
+    from openai_relay.tls.files import BadCertificateFile
     from openai_relay.upstream import BadUpstream, client_context
 
     file = configuration_file(file)
     summary: list[tuple[str, str]] = []
     try:
         settings = load(file, os.environ)
-        listener = Listener(settings, load_context(settings.listen), time.time)
+        loaded = load_files(settings.listen)
         client_context(settings.upstream.ca)
-        checked = Checked(True, file, warnings=tuple(_warnings(listener, time.time())))
-        summary = _summary(settings, listener)
+        checked = Checked(True, file, warnings=tuple(_warnings(loaded, time.time())))
+        summary = _summary(settings, loaded)
     except BadConfiguration as bad:
         checked = Checked(False, file, tuple(bad.messages))
     except (BadCertificateFile, BadUpstream) as wrong:  # inside a file that the configuration names
@@ -76,9 +77,9 @@ def command(ctx: click.Context, file: Path | None, as_json: bool) -> None:
         ctx.exit(BAD_CONFIGURATION)
 
 
-def _summary(settings: Settings, listener: Listener) -> list[tuple[str, str]]:
+def _summary(settings: Settings, loaded: Loaded) -> list[tuple[str, str]]:
     listen, upstream, limits = settings.listen, settings.upstream, settings.limits
-    crl = "not checked" if listen.crl is None else f"{listen.crl}{_until(listener.crl_next_update)}"
+    crl = "not checked" if listen.crl is None else f"{listen.crl}{_until(loaded.crl_next_update)}"
     said = [
         f"{value:g} {meaning}"
         for value, meaning in (
@@ -90,7 +91,7 @@ def _summary(settings: Settings, listener: Listener) -> list[tuple[str, str]]:
     ]
     return [
         ("listens", f"{listen.address}, client certificates {listen.client_auth}"),
-        ("certificate", f"{listen.certificate}{_until(listener.certificate_expiry)}"),
+        ("certificate", f"{listen.certificate}{_until(loaded.certificate_expiry)}"),
         ("trusts", str(listen.client_ca)),
         ("revocations", crl),
         ("forwards", f"{', '.join(upstream.allow_paths)} to {upstream.url}, key: {upstream.authorization}"),
@@ -99,16 +100,16 @@ def _summary(settings: Settings, listener: Listener) -> list[tuple[str, str]]:
     ]
 
 
-def _warnings(listener: Listener, now: float) -> Iterator[str]:
+def _warnings(loaded: Loaded, now: float) -> Iterator[str]:
     for end, what, then, do in (
         (
-            listener.certificate_expiry,
+            loaded.certificate_expiry,
             "the server's certificate",
             "clients refuse the relay",
             "renew it, for example with `openai-relay cert issue NAME --server --renew`, and restart",
         ),
         (
-            listener.crl_next_update,
+            loaded.crl_next_update,
             "the revocation list",
             "the relay refuses every client",
             "`openai-relay crl` writes a new one, which counts after a restart",
@@ -117,6 +118,8 @@ def _warnings(listener: Listener, now: float) -> Iterator[str]:
         if end is not None and end - now < _SOON:
             when = "has expired: from then on" if end < now else f"is good for {(end - now) / _DAY:.1f} more days: then"
             yield f"{what} {when} {then}; {do}."
+    for warning in loaded.warnings:
+        yield f"{warning}."
 
 
 def _until(end: float | None) -> str:
