@@ -23,7 +23,10 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from openai_relay.core.tally import Histogram, Tally
+from openai_relay.core.budgets import Budgets, Standing
+from openai_relay.core.endpoint import OTHER
+from openai_relay.core.policy import PolicyBook
+from openai_relay.core.tally import NOBODY, Histogram, Tally, Used
 
 #: The code of an exchange, or of an upstream, that did not come to an answer.
 UNANSWERED: Final = "none"
@@ -66,6 +69,21 @@ class Readings:
     crl_next_update: Callable[[], float | None] | None = None
     event_loop_lag: Callable[[], float] | None = None
     log_lines_dropped: Callable[[], int] | None = None
+    requests_waiting: Callable[[], int] | None = None  #: for a limit
+    leases: Callable[[], int] | None = None  #: of admitted exchanges that are not over
+    shadow_refusals: Callable[[], int] | None = None  #: that shadow mode kept from clients
+    budgets: Callable[[], Iterable[tuple[str, Standing]]] | None = None  #: by client, as `budget_standings` has them
+    ledger_rows_written: Callable[[], int] | None = None
+    ledger_rows_waiting: Callable[[], int] | None = None
+    ledger_rows_lost: Callable[[], int] | None = None
+
+
+def budget_standings(tally: Tally, policies: PolicyBook, budgets: Budgets) -> Iterator[tuple[str, Standing]]:
+    """Where each client stands that has budgets: those with rules of their own, and those who came."""
+    came = [name for name in tally.clients if name not in (NOBODY, OTHER)]
+    for name in dict.fromkeys((*policies.names, *came)):
+        for standing in budgets.standing(name, policies.policy(name).budgets):
+            yield name, standing
 
 
 class Metrics:
@@ -107,34 +125,58 @@ class Metrics:
             ("upstream", "state"),
             [((self._tally.upstream, state), read()) for state, read in pool if read is not None],
         )
-        for name, text, read in (
-            ("connections", "Open connections of clients.", readings.connections),
+        for make, name, text, read in (
+            (_gauge, "connections", "Open connections of clients.", readings.connections),
             (
+                _gauge,
                 "server_certificate_expiry_timestamp_seconds",
                 "When the certificate that clients are shown expires.",
                 readings.server_certificate_expiry,
             ),
             (
+                _gauge,
                 "crl_next_update_timestamp_seconds",
                 "When the revocation list becomes too old to be trusted.",
                 readings.crl_next_update,
             ),
             (
+                _gauge,
                 "event_loop_lag_seconds",
                 "The longest that the event loop was late in the last minute.",
                 readings.event_loop_lag,
             ),
+            (
+                _counter,
+                "log_lines_dropped",
+                "Log lines that were not written: their reader is too slow, or the disk is full.",
+                readings.log_lines_dropped,
+            ),
+            (_gauge, "requests_waiting", "Requests that wait for a limit.", readings.requests_waiting),
+            (_gauge, "leases", "Places that admitted exchanges hold until they are over.", readings.leases),
+            (
+                _counter,
+                "shadow_refusals",
+                "Requests that a limit would have refused, were it not in shadow mode.",
+                readings.shadow_refusals,
+            ),
+            (_counter, "ledger_rows_written", "Rows stored in the ledger.", readings.ledger_rows_written),
+            (_gauge, "ledger_rows_waiting", "Rows that are still to be stored.", readings.ledger_rows_waiting),
+            (
+                _counter,
+                "ledger_rows_lost",
+                "Rows that were not stored and never will be: the queue was full.",
+                readings.ledger_rows_lost,
+            ),
         ):
             value = None if read is None else read()
             if value is not None:
-                yield _gauge(name, text, (), [((), value)])
-        if readings.log_lines_dropped is not None:
-            yield _counter(
-                "log_lines_dropped",
-                "Log lines that were not written: their reader is too slow, or the disk is full.",
-                (),
-                [((), readings.log_lines_dropped())],
-            )
+                yield make(name, text, (), [((), value)])
+        yield _gauge(
+            "budget_spent_ratio",
+            "How much of a budget is spent in the period under way; 1 is all of it.",
+            ("client", "period", "counts"),
+            [] if readings.budgets is None else map(_spent, readings.budgets()),
+        )
 
 
 class _Scrape(Collector):
@@ -175,6 +217,26 @@ class _Scrape(Collector):
             ("endpoint",),
             [((asked,), histogram) for asked, histogram in list(tally.first_bytes.items()) if any(histogram.counts)],
         )
+        yield _histogram(
+            "time_to_first_event_seconds",
+            "From a request's head to the first event of its stream.",
+            ("endpoint",),
+            [((asked,), histogram) for asked, histogram in list(tally.first_events.items()) if any(histogram.counts)],
+        )
+        yield _histogram(
+            "event_gap_seconds",
+            "Between two events of a stream; those that came in one block count as 0.",
+            ("endpoint",),
+            [((asked,), histogram) for asked, histogram in list(tally.gaps.items()) if any(histogram.counts)],
+        )
+        yield _histogram(
+            "queue_wait_seconds", "How long requests waited for a limit, of those that had to.", (), [((), tally.queue)]
+        )
+        models = [(_label(name), used) for name, used in list(tally.models.items())]
+        yield _counter(
+            "model_tokens", "Tokens by model; cached are input, reasoning output.", ("model", "kind"), _tokens(models)
+        )
+        yield _counter("model_cost_dollars", "What exchanges cost, by model.", ("model",), _costs(models))
         yield _counter("exchanges_ended", "Exchanges by how they ended.", ("end",), _single(tally.ends))
         yield _counter(
             "upstream_requests",
@@ -222,6 +284,23 @@ class _Scrape(Collector):
             ("client", "limit"),
             [((name, limit), count) for name, client in clients for limit, count in list(client.limited.items())],
         )
+        yield _counter(
+            "forbidden",
+            "Requests refused because of a rule about what clients may do.",
+            ("client", "rule"),
+            [((name, rule), count) for name, client in clients for rule, count in list(client.forbidden.items())],
+        )
+        used = [(name, client.used) for name, client in clients]
+        yield _counter(
+            "tokens", "Tokens by client; cached are input, reasoning output.", ("client", "kind"), _tokens(used)
+        )
+        yield _counter("cost_dollars", "What exchanges cost, by client.", ("client",), _costs(used))
+        yield _counter(
+            "estimated_exchanges",
+            "Exchanges whose tokens are an estimate, as the upstream told none.",
+            ("client",),
+            [((name,), client.estimated) for name, client in clients if client.estimated],
+        )
         yield _gauge(
             "client_certificate_expiry_timestamp_seconds",
             "When the certificate that a client used last expires.",
@@ -237,6 +316,30 @@ def _label(name: str) -> str:
 
 def _code(status: int | None) -> str:
     return str(status) if status else UNANSWERED
+
+
+def _tokens(used: Iterable[tuple[str, Used]]) -> Iterator[_Sample]:
+    for name, each in used:
+        for kind, count in (
+            ("input", each.input),
+            ("cached_input", each.cached),
+            ("output", each.output),
+            ("reasoning", each.reasoning),
+            ("audio", each.audio),
+        ):
+            if count:
+                yield (name, kind), count
+
+
+def _costs(used: Iterable[tuple[str, Used]]) -> list[_Sample]:
+    return [((name,), each.micro_usd / 1_000_000) for name, each in used if each.micro_usd]
+
+
+def _spent(standing: tuple[str, Standing]) -> _Sample:
+    name, at = standing
+    budget = at.budget
+    limit = budget.hard or budget.soft or 1  # it has one of the two
+    return (_label(name), budget.period, "usd" if budget.money else "tokens"), at.spent / limit
 
 
 def _single(counts: Mapping[str, int]) -> list[_Sample]:

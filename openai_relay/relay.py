@@ -10,36 +10,54 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
-from typing import Protocol
+from typing import Final, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
+from openai_relay.admission import Admission, Admitted
+from openai_relay.core.decoding import join_codings
 from openai_relay.core.errors import (
     BadRequest,
     ClientGone,
     MethodNotAllowed,
+    NoSuchPath,
     RelayBug,
     RelayError,
     ShuttingDown,
     TooManyConnections,
     UpgradeRefused,
+    UpstreamError,
+    UpstreamTimeout,
     error_body,
     error_event,
 )
 from openai_relay.core.exchange import Exchange
-from openai_relay.core.headers import for_client, trailers_for_client, upgrade_for_client
+from openai_relay.core.headers import for_client, trailers_for_client, upgrade_for_client, without_length
 from openai_relay.core.identity import Identity
-from openai_relay.core.limits import Limits
+from openai_relay.core.metering import meter_for, no_answer
 from openai_relay.core.paths import PathPolicy
-from openai_relay.core.settings import LimitBy, WebSocketSettings
+from openai_relay.core.policy import Policy
+from openai_relay.core.settings import WebSocketSettings
+from openai_relay.core.tally import Histogram
 from openai_relay.http1.fields import Pair
 from openai_relay.http1.message import SWITCHING
 from openai_relay.http1.request import Request
 from openai_relay.http1.response import Response
 from openai_relay.listener import Listener
-from openai_relay.streaming import ResponseRelay, Tunnel
+from openai_relay.streaming import MeteredRelay, MeteredStream, ResponseRelay, SiftedStream, Tunnel
 from openai_relay.upstream import Upstream
+
+#: What the relay answers itself; never forwarded.
+OWN_PATHS: Final = "/relay/"
+ME: Final = "/relay/v1/me"
+
+
+class Me(Protocol):
+    """Who tells a client what it may do and has used; ``me.py`` does."""
+
+    async def answer(self, identity: Identity, policy: Policy) -> bytes:
+        """A JSON document."""
 
 
 class Account(Protocol):
@@ -50,6 +68,9 @@ class Account(Protocol):
 
     def closed(self, exchange: Exchange) -> None:
         """It is over; called once for each, whatever way it ended."""
+
+    def event_gaps(self, endpoint: str) -> Histogram:
+        """What takes the time between the events of a stream of this endpoint."""
 
 
 class Relay:
@@ -66,8 +87,8 @@ class Relay:
         self,
         listener: Listener,
         paths: PathPolicy,
-        limits: Limits,
-        limit_by: LimitBy,
+        admission: Admission,
+        me: Me,
         upstream: Upstream,
         websocket: WebSocketSettings,
         account: Account,
@@ -76,8 +97,8 @@ class Relay:
     ) -> None:
         self._listener = listener
         self._paths = paths
-        self._limits = limits
-        self._limit_by = limit_by
+        self._admission = admission
+        self._me = me
         self._upstream = upstream
         self._websocket = websocket
         self._account = account
@@ -97,52 +118,101 @@ class Relay:
     async def _exchange(self, request: Request) -> None:
         exchange = Exchange(self._monotonic_ns(), self._new_id())  # accepted
         _note_request(exchange, request)
-        lease = None
+        admitted: Admitted | None = None
         own: list[Pair] = []
         response: Response | None = None
-        tunnel: Tunnel | None = None
+        answer: ResponseRelay | None = None
         ending: Callable[[], None] = request.cut
         try:
             self._account.opened(exchange)
             request.on_gone = lambda error: self._leave(request, exchange, error)
             if request.fault is not None:
                 raise request.fault
-            identity = exchange.identity = self._listener.check(request.connection.client)  # authenticated
+            identity = exchange.identity = self._listener.check(request.connection.client)
+            exchange.stage = "authenticated"
             self._check(request)
-            lease = self._limits.admit(identity.limit_key(self._limit_by))  # admitted
-            own = lease.fields()
+            policy = self._admission.policy(identity)
+            if exchange.path.startswith(OWN_PATHS):
+                await self._answer_itself(request, exchange, identity, policy)
+                ending = request.finish
+                return
+            self._paths.check(request.target, request.method)
+            admitted = await self._admission.enter(request, exchange, identity, policy)
+            exchange.stage = "admitted"
+            own = admitted.fields()
             request_id = exchange.relay_request_id.encode("ascii")
-            response = await self._upstream.forward(request, request_id)  # forwarded
-            _note_response(exchange, response, self._monotonic_ns())
-            fields = for_client(response.fields, request_id, own)
+            exchange.stage, forwarded_ns = "forwarded", self._monotonic_ns()
+            response = await self._upstream.forward(request, request_id, policy, admitted.body)
+            exchange.stage, exchange.first_byte_ns = "streamed", self._monotonic_ns()
+            media_type, coding = _note_response(exchange, response)
+            waited_ns = exchange.first_byte_ns - forwarded_ns
+            fields = for_client(response.fields, request_id, [*own, self._timing(exchange, waited_ns)])
             if response.code == SWITCHING:
                 request.send_head(SWITCHING, response.phrase, upgrade_for_client(fields), None)
-                tunnel = Tunnel(request, response, self._websocket.idle_timeout)
-                rest = tunnel.start()
+                answer = Tunnel(request, response, self._websocket.idle_timeout)
             else:
-                request.send_head(response.code, response.phrase, fields, response.length)
-                rest = ResponseRelay(request, response).start()
+                sifted = False
+                meter = meter_for(admitted.asked.endpoint, request.method, response.code, media_type, coding)
+                if meter is None:
+                    answer = ResponseRelay(request, response)
+                else:
+                    gaps = self._account.event_gaps(admitted.asked.endpoint)
+                    kind = MeteredRelay
+                    if _is_plain_stream(media_type, coding):
+                        sifted = admitted.asked_usage
+                        kind = SiftedStream if sifted else MeteredStream
+                    answer = kind(request, response, meter, gaps, self._monotonic_ns)
+                length, fields = (None, without_length(fields)) if sifted else (response.length, fields)
+                request.send_head(response.code, response.phrase, fields, length)
+            rest = answer.start()
             request.flush()
             if rest is not None:
                 await rest  # streamed
+            answer.flush()
             ending = partial(request.finish, trailers_for_client(response.trailers))
         except Exception as error:  # noqa: BLE001 - the one place
             exchange.error = _without_frames(self._explain(error, exchange))
-            if tunnel is not None:
-                tunnel.end(exchange.error)
+            if answer is not None:
+                answer.flush()
+            if isinstance(answer, Tunnel):
+                answer.end(exchange.error)
             else:
                 self._refuse(request, response, exchange.error, exchange, own)
             ending = request.finish
         finally:
-            if lease is not None:
-                lease.release()
-            if tunnel is not None:
-                tunnel.account(exchange)
             exchange.bytes_in, exchange.bytes_out = request.bytes_in, request.bytes_out
             try:
-                self._account.closed(exchange.close(self._monotonic_ns()))  # accounted: ledger and metrics
+                if admitted is not None:
+                    _note_usage(exchange, admitted, answer, sent=request.taken)
+                    self._admission.leave(admitted, exchange)
+                self._account.closed(exchange.close(self._monotonic_ns()))  # accounted: ledger, log and metrics
             finally:
                 ending()  # last: the client's next request may have come already, and is then served within this call
+
+    async def _answer_itself(self, request: Request, exchange: Exchange, identity: Identity, policy: Policy) -> None:
+        """What a client asks of the relay, and not of the upstream."""
+        if exchange.path != ME:
+            raise NoSuchPath()
+        if request.method not in (b"GET", b"HEAD"):
+            raise MethodNotAllowed(allow=b"GET, HEAD")
+        body = await self._me.answer(identity, policy)
+        exchange.status = 200
+        fields = [
+            (b"Content-Type", b"application/json"),
+            (b"Content-Length", b"%d" % len(body)),
+            (b"Cache-Control", b"no-store"),
+            (b"x-relay-request-id", exchange.relay_request_id.encode("ascii")),
+        ]
+        request.send_head(200, b"OK", fields, len(body))
+        request.write(body)
+
+    def _timing(self, exchange: Exchange, waited_ns: int) -> Pair:
+        """The relay's own share until now, in milliseconds, and what of it was waiting for a limit (Server-Timing)."""
+        own_ns = self._monotonic_ns() - exchange.opened_ns - waited_ns
+        if exchange.queue_ns:
+            queued = b", relay-queue;dur=%.3f" % (exchange.queue_ns / 1_000_000)
+            return b"server-timing", b"relay;dur=%.3f" % ((own_ns - exchange.queue_ns) / 1_000_000) + queued
+        return b"server-timing", b"relay;dur=%.3f" % (own_ns / 1_000_000)
 
     def _check(self, request: Request) -> None:
         """What this relay forwards at all."""
@@ -152,7 +222,6 @@ class Relay:
             raise MethodNotAllowed()
         if request.upgrade is not None:
             self._check_upgrade(request)
-        self._paths.check(request.target, request.method)
 
     def _check_upgrade(self, request: Request) -> None:
         if request.upgrade is None or request.upgrade.lower() != b"websocket":
@@ -191,7 +260,7 @@ class Relay:
         if request.finished:
             return
         if request.answered:
-            if response is not None and _is_plain_event_stream(response):
+            if response is not None and response.length is None and _is_plain_stream(*_kind_of(response)):
                 request.write(error_event(error))
             request.cut()
             return
@@ -256,24 +325,42 @@ def _note_request(exchange: Exchange, request: Request) -> None:
         exchange.identity = client
 
 
-def _note_response(exchange: Exchange, response: Response, now_ns: int) -> None:
-    exchange.first_byte_ns = now_ns
+def _note_response(exchange: Exchange, response: Response) -> tuple[bytes, bytes]:
     exchange.status = exchange.upstream_status = response.code
     for value in [value for name, value in response.fields if len(name) == 12 and name.lower() == b"x-request-id"]:
         exchange.upstream_request_id = value.decode("latin-1")
+    return _kind_of(response)
 
 
-def _is_plain_event_stream(response: Response) -> bool:
-    """Whether a client would understand an event written into this body."""
-    media_type, coding = b"", b""
+def _note_usage(exchange: Exchange, admitted: Admitted, answer: ResponseRelay | None, *, sent: bool) -> None:
+    """What it has used, as far as anybody knows."""
+    admitted.learn(exchange)
+    if answer is not None:
+        answer.account(exchange, admitted.demand.input_tokens)
+    elif sent and not _was_never_worked_on(exchange.error):
+        exchange.usage = no_answer(admitted.asked.endpoint, admitted.asked.method, admitted.demand.input_tokens)
+
+
+def _was_never_worked_on(error: RelayError | None) -> bool:
+    """Whether an upstream that gave no answer cannot have done anything for it, either."""
+    return isinstance(error, UpstreamError) and not isinstance(error, UpstreamTimeout)
+
+
+def _kind_of(response: Response) -> tuple[bytes, bytes]:
+    """The media type and the content coding of an answer, in lower case."""
+    media_type = coding = b""
     for name, value in response.fields:
-        lower = name.lower()
-        if lower == b"content-type":
-            media_type = value
-        elif lower == b"content-encoding":
-            coding = value
-    streams = media_type.split(b";", 1)[0].strip().lower() == b"text/event-stream"
-    return streams and response.length is None and coding in (b"", b"identity")
+        size = len(name)
+        if size == 12 and name.lower() == b"content-type":
+            media_type = value.split(b";", 1)[0].strip().lower()
+        elif size == 16 and name.lower() == b"content-encoding":
+            coding = join_codings(coding, value)
+    return media_type, coding
+
+
+def _is_plain_stream(media_type: bytes, coding: bytes) -> bool:
+    """Whether events can be taken out of, and written into, this body."""
+    return media_type == b"text/event-stream" and coding in (b"", b"identity")
 
 
 def _phrase(status: int) -> bytes:

@@ -24,20 +24,21 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from openai_relay.access_log import AccessLog, LineWriter
+from openai_relay.accounting.account import Accounting
+from openai_relay.accounting.place import BadState
 from openai_relay.admin.event_loop import EventLoopLag
 from openai_relay.admin.site import admin_site
 from openai_relay.core.errors import RelayError, TooManyConnections, Unauthenticated
 from openai_relay.core.exchange import Exchange
 from openai_relay.core.identity import Identity
-from openai_relay.core.limits import Limiter
 from openai_relay.core.log_line import resolve
 from openai_relay.core.paths import PathPolicy
 from openai_relay.core.readiness import Check
 from openai_relay.core.settings import Settings
-from openai_relay.core.tally import Tally
+from openai_relay.core.tally import Histogram, Tally
 from openai_relay.http1.server import HTTPServerFactory, ServerConnection, ServerLimits
 from openai_relay.listener import Listener, load
-from openai_relay.metrics import Build, Metrics, Readings
+from openai_relay.metrics import Build, Metrics, Readings, budget_standings
 from openai_relay.relay import Relay
 from openai_relay.systemd import Notifier, current_pid, passed_socket
 from openai_relay.tls.files import BadCertificateFile
@@ -60,14 +61,17 @@ class CannotServe(Exception):
 class _Account:
     """Hands each exchange to whoever counts and writes."""
 
-    def __init__(self, tally: Tally, log: AccessLog) -> None:
+    def __init__(self, tally: Tally, log: AccessLog, accounting: Accounting) -> None:
         self.opened: Callable[[Exchange], None] = tally.exchange_opened
+        self.event_gaps: Callable[[str], Histogram] = tally.event_gaps
         self._tally = tally
         self._log = log
+        self._accounting = accounting
 
     def closed(self, exchange: Exchange) -> None:
-        """Count it, and write its line."""
+        """Count it, and write its row and its line."""
         self._tally.exchange_closed(exchange)
+        self._accounting.record(exchange)
         self._log.record(exchange)
 
 
@@ -87,21 +91,22 @@ class RelayService(MultiService):
         try:
             loaded = load(settings.listen)
             self._upstream = Upstream(reactor, settings.upstream)
-        except (BadCertificateFile, BadUpstream) as error:
+            self._accounting = Accounting(reactor, settings)
+        except (BadCertificateFile, BadUpstream, BadState) as error:
             raise CannotServe(str(error)) from None
         self._listener = Listener(settings, loaded, time.time)
         self._tally = Tally(self._upstream.name)
         self._writer = LineWriter(_STDOUT)
         log_format = resolve(settings.log.format, terminal=os.isatty(_STDERR))
-        account = _Account(self._tally, AccessLog(self._writer.write, log_format, time.time_ns))
+        log = AccessLog(self._writer.write, log_format, time.time_ns)
         self.relay = Relay(
             self._listener,
             PathPolicy(settings.upstream.allow_paths, settings.upstream.deny_paths),
-            Limiter(settings.limits, time.monotonic_ns),
-            settings.identity.limit_by,
+            self._accounting.admission,
+            self._accounting.me,
             self._upstream,
             settings.websocket,
-            account,
+            _Account(self._tally, log, self._accounting),
             time.monotonic_ns,
             _request_ids(),
         )
@@ -111,6 +116,7 @@ class RelayService(MultiService):
         self._notifier = Notifier(reactor, os.environ, current_pid())
         self._lag = EventLoopLag(reactor, time.monotonic_ns)
         self._metrics = Metrics(self._tally, _build())
+        ledger = self._accounting.ledger
         self._metrics.watch(
             Readings(
                 connections=lambda: len(self._factory.connections),
@@ -120,6 +126,13 @@ class RelayService(MultiService):
                 crl_next_update=lambda: self._listener.loaded.crl_next_update,
                 event_loop_lag=self._lag.seconds,
                 log_lines_dropped=lambda: self._writer.dropped,
+                requests_waiting=lambda: len(self._accounting.lines),
+                leases=lambda: self._accounting.limiter.open,
+                shadow_refusals=lambda: self._accounting.limiter.overlooked,
+                budgets=lambda: budget_standings(self._tally, self._accounting.policies, self._accounting.budgets),
+                ledger_rows_written=None if ledger is None else lambda: ledger.written,
+                ledger_rows_waiting=None if ledger is None else lambda: ledger.waiting,
+                ledger_rows_lost=None if ledger is None else lambda: ledger.lost,
             )
         )
         self._refusal_told = float("-inf")
@@ -138,6 +151,10 @@ class RelayService(MultiService):
         if self._clients_port is None:
             self._listen()
         super().startService()
+        try:
+            self._accounting.start()
+        except BadState as error:
+            raise SystemExit(f"openai-relay: state.directory: {error}") from None
         self._writer.start()
         self._lag.start()
         # What exists now lives as long as the process: the collector need not look at it again.
@@ -180,6 +197,7 @@ class RelayService(MultiService):
         await self._close(self._admin_port)  # last: until here it tells that the relay is stopping
         self._lag.stop()
         self._notifier.stop()
+        self._accounting.stop()
         self._writer.stop()
         self.log.info("stopped")
 
@@ -235,6 +253,7 @@ class RelayService(MultiService):
             _check("accepting", not self.relay.draining, "it is stopping: what runs may finish"),
             _check("crl", crl_until is None or crl_until > now, "the revocation list is out of date: nobody is let in"),
             _check("certificate", certificate_until > now, "the certificate that clients are shown has expired"),
+            *self._accounting.checks(),
         ]
 
     def _handshake_done(self, connection: ServerConnection, error: Exception | None) -> None:

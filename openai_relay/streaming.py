@@ -10,7 +10,7 @@ first and read along after, and nothing that the readers find holds them back.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IPushProducer
@@ -22,10 +22,16 @@ from zope.interface import implementer
 
 from openai_relay.core.errors import ClientGone, ClientStalled, RelayError, UpstreamClosed
 from openai_relay.core.exchange import Exchange
+from openai_relay.core.metering import Meter
+from openai_relay.core.sse import UsageFilter
+from openai_relay.core.tally import Histogram
 from openai_relay.core.usage import Usage, usage_of_event
 from openai_relay.core.websocket import MessageReader, close_frame
 from openai_relay.http1.request import Request
 from openai_relay.http1.response import Response
+
+#: Bytes of a stream that are read together: some twenty events.
+_READ_TOGETHER: Final = 1 << 12
 
 
 @implementer(IPushProducer)
@@ -35,8 +41,7 @@ class ResponseRelay(Protocol):
     def __init__(self, request: Request, response: Response) -> None:
         self._request = request
         self._response = response
-        #: What the upstream's connection calls for each block: the request's own framing, nothing between.
-        self.dataReceived = request.write  # type: ignore[method-assign]
+        self._write = request.write
         self._over = False
         self._failure: Failure | None = None
         self._awaited: Deferred[None] | None = None
@@ -56,8 +61,22 @@ class ResponseRelay(Protocol):
             self._failure.raiseException()
         return self._awaited
 
+    def flush(self) -> None:
+        """The body is over, whatever way: what was held back of it goes down."""
+
+    def account(self, exchange: Exchange, input_tokens: int) -> None:
+        """
+        Note what went through.
+
+        :param input_tokens: what the request is taken to have cost where nobody tells.
+        """
+
     def makeConnection(self, transport: Any) -> None:
         """For `IProtocol`; the response is known already."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """A block from the upstream."""
+        self._write(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The body ended, cleanly or not."""
@@ -86,6 +105,108 @@ class ResponseRelay(Protocol):
             self._response.stopProducing()
 
 
+class MeteredRelay(ResponseRelay):
+    """
+    An answer that is read along: passed on first and metered after.
+
+    :param meter: takes each block, and returns how many events it completed.
+    :param gaps: takes the time between two events.
+    """
+
+    def __init__(
+        self, request: Request, response: Response, meter: Meter, gaps: Histogram, monotonic_ns: Callable[[], int]
+    ) -> None:
+        super().__init__(request, response)
+        self._meter = meter
+        self._feed = meter.feed
+        self._gaps = gaps
+        self._monotonic_ns = monotonic_ns
+        self._last_ns = 0
+        self._first_event_ns: int | None = None
+        self._events = 0
+        self._timed = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        """A block: down first, read after."""
+        self._write(data)
+        if count := self._feed(data):
+            self._events += count
+            self._time()
+
+    def _time(self) -> None:
+        """An event is complete, or several at once."""
+        now = self._monotonic_ns()
+        if self._timed:
+            self._gaps.observe(now - self._last_ns)
+        else:
+            self._first_event_ns = now
+        self._last_ns = now
+        self._timed += 1
+
+    def account(self, exchange: Exchange, input_tokens: int) -> None:
+        """Note the usage, and the events."""
+        exchange.usage = self._meter.account(input_tokens)
+        exchange.events, exchange.first_event_ns = self._events, self._first_event_ns
+        self._gaps.observe_zeros(max(self._events - max(self._timed, 1), 0))
+
+
+class MeteredStream(MeteredRelay):
+    """
+    Events as they are, uncompressed: read a few at a time, which is cheaper than each as it comes.
+
+    Where one ends is seen by its blank line; one that is cut in two there is timed with the next.
+    """
+
+    def __init__(
+        self, request: Request, response: Response, meter: Meter, gaps: Histogram, monotonic_ns: Callable[[], int]
+    ) -> None:
+        super().__init__(request, response, meter, gaps, monotonic_ns)
+        self._unread: list[bytes] = []
+        self._unread_size = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        """A block: down first, read later."""
+        self._write(data)
+        self._put_by(data)
+
+    def _put_by(self, data: bytes) -> None:
+        self._unread.append(data)
+        self._unread_size += len(data)
+        if self._unread_size > _READ_TOGETHER:
+            self._read()
+        if b"\n\n" in data or b"\n\r\n" in data:
+            self._time()
+
+    def _read(self) -> None:
+        self._events += self._feed(b"".join(self._unread))
+        self._unread.clear()
+        self._unread_size = 0
+
+    def account(self, exchange: Exchange, input_tokens: int) -> None:
+        """Note the usage, and the events, once all has been read."""
+        self._read()
+        super().account(exchange, input_tokens)
+
+
+class SiftedStream(MeteredStream):
+    """A stream whose usage the relay has asked for: the event that tells it, and nothing else, does not go down."""
+
+    def __init__(
+        self, request: Request, response: Response, meter: Meter, gaps: Histogram, monotonic_ns: Callable[[], int]
+    ) -> None:
+        super().__init__(request, response, meter, gaps, monotonic_ns)
+        self._sift = UsageFilter()
+
+    def dataReceived(self, data: bytes) -> None:
+        """A block: what is sure not to be that event goes down, and all is read."""
+        self._write(self._sift.feed(data))
+        self._put_by(data)
+
+    def flush(self) -> None:
+        """Let go of what may have become that event."""
+        self._write(self._sift.end())
+
+
 class Tunnel(ResponseRelay):
     """
     A WebSocket: bytes both ways, each paced by its slower side, with a passive reader beside each.
@@ -106,7 +227,6 @@ class Tunnel(ResponseRelay):
         self._down = MessageReader(from_client=False, extensions=extensions, on_text=self._look)
         self._usage: Usage | None = None
         self._close_code: int | None = None  # of whoever said first that it is over
-        self.dataReceived = self._pass_down  # type: ignore[method-assign]  # as above, with the reader behind it
 
     def start(self) -> Deferred[None] | None:
         """Take what the upstream sends, as any body, and let what the client sends go up."""
@@ -115,8 +235,9 @@ class Tunnel(ResponseRelay):
             self._response.take(_Upwards(self._request, self._read_up))
         return rest
 
-    def _pass_down(self, data: bytes) -> None:
-        self._request.write(data)
+    def dataReceived(self, data: bytes) -> None:
+        """A block from the upstream: down first, read after."""
+        self._write(data)
         self._read(self._down, data)
 
     def _read_up(self, data: bytes) -> None:
@@ -161,8 +282,8 @@ class Tunnel(ResponseRelay):
         else:
             self._request.cut()
 
-    def account(self, exchange: Exchange) -> None:
-        """Note what went through."""
+    def account(self, exchange: Exchange, input_tokens: int) -> None:
+        """Note the messages, the usage, and how it was closed."""
         exchange.messages_in, exchange.messages_out = self._up.messages, self._down.messages
         exchange.close_code = self._close_code
         exchange.usage = self._usage

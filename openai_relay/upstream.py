@@ -8,6 +8,8 @@ redirect, keep a cookie, ask for gzip and unpack it, hold a body back.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, cast
@@ -33,14 +35,18 @@ from openai_relay.core.errors import (
 )
 from openai_relay.core.headers import (
     UpstreamFields,
+    for_given_body,
     for_upstream,
     interim_for_client,
     trailers_for_upstream,
     upgrade_for_upstream,
+    without_expect,
 )
+from openai_relay.core.policy import Policy
 from openai_relay.core.settings import UpstreamSettings
+from openai_relay.http1.bodies import Given, Watched
 from openai_relay.http1.client import ClientLimits, StaleConnection
-from openai_relay.http1.fields import FieldLines, Pair
+from openai_relay.http1.fields import FieldLines
 from openai_relay.http1.pool import Agent, Pool
 from openai_relay.http1.request import Request
 from openai_relay.http1.response import Response
@@ -126,10 +132,13 @@ class Upstream:
         parts = urlsplit(settings.url)
         host = parts.hostname or ""
         self.name = host
+        self._settings = settings
         try:
-            self._fields = UpstreamFields.of(settings)
+            own = UpstreamFields.of(settings)
         except ValueError as error:
             raise BadUpstream(f"upstream: {error}") from None
+        #: By the key, organization and project of a client's own rules.
+        self._fields: dict[tuple[str | None, str | None, str | None], UpstreamFields] = {(None, None, None): own}
         self._host = host
         self._address = _literal(host)
         self._tls = TLSReactor(reactor, context or client_context(settings.ca), self._prepare, self._verify)
@@ -148,8 +157,20 @@ class Upstream:
         self._origin = settings.url.rstrip("/").encode("ascii")
         self._client = StreamingClient(Agent(self._origin, self.pool))
 
-    def _select_trailers(self, trailers: list[Pair]) -> list[Pair]:
-        return trailers_for_upstream(trailers, self._fields)
+    def _fields_for(self, policy: Policy) -> UpstreamFields:
+        which = (policy.upstream_key, policy.organization, policy.project)
+        fields = self._fields.get(which)
+        if fields is None:
+            settings = self._settings
+            fields = self._fields[which] = UpstreamFields.of(
+                replace(
+                    settings,
+                    api_key=settings.api_key if policy.upstream_key is None else settings.keys[policy.upstream_key],
+                    organization=policy.organization or settings.organization,
+                    project=policy.project or settings.project,
+                )
+            )
+        return fields
 
     def _prepare(self, connection: SSL.Connection) -> None:
         if self._address is None:
@@ -161,26 +182,37 @@ class Upstream:
         else:
             verify_ip_address(connection, self._address)
 
-    async def forward(self, request: Request, request_id: bytes) -> Response:
+    async def forward(
+        self, request: Request, request_id: bytes, policy: Policy, body: Given | Watched | None = None
+    ) -> Response:
         """
         Send a request on; returns with the head of its answer.
+
+        :param policy: whose key it goes with.
+        :param body: what goes up in the place of the request's own body; ``None``: that itself.
 
         A safe request that met a kept connection just as it was closed goes out once more.
 
         :raises UpstreamError: there is no answer; the class says why.
         """
-        fields = for_upstream(request.fields, self._fields, request_id)
+        own = self._fields_for(policy)
+        fields = for_upstream(request.fields, own, request_id)
+        if isinstance(body, Given):
+            fields = for_given_body(fields, body.length)
+        if request.continued:
+            fields = without_expect(fields)
         headers = FieldLines(fields if request.upgrade is None else upgrade_for_upstream(fields))
-        request.select_trailers = self._select_trailers
+        if request.length is None:
+            request.select_trailers = partial(trailers_for_upstream, policy=own)
         request.select_interim = interim_for_client
         try:
             try:
-                return await self._send(request, headers)
+                return await self._send(request, headers, body)
             except StaleConnection:
                 if request.method not in _SAFE or request.length != 0:
                     raise
                 self.pool.close_idle()  # the others are as old
-                return await self._send(request, headers)
+                return await self._send(request, headers, body)
         except (RelayError, CancelledError):
             raise
         except Exception as error:
@@ -189,8 +221,9 @@ class Upstream:
                 raise
             raise explained from None
 
-    def _send(self, request: Request, headers: FieldLines) -> Deferred[Response]:
-        answered = self._client.request(request.method, self._origin + request.target, headers=headers, data=request)
+    def _send(self, request: Request, headers: FieldLines, body: Given | Watched | None) -> Deferred[Response]:
+        url = self._origin + request.target
+        answered = self._client.request(request.method, url, headers=headers, data=request if body is None else body)
         return cast("Deferred[Response]", answered)  # our agent's
 
     def renew(self, context: SSL.Context) -> None:

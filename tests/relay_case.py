@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC
 from http.client import HTTPResponse, IncompleteRead
 from io import BytesIO
 from pathlib import Path
@@ -21,11 +23,17 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import eventAsText
 from twisted.trial.unittest import SynchronousTestCase
 
+from openai_relay.admission import Admission
+from openai_relay.core.budgets import Budgets, Warned
 from openai_relay.core.exchange import Exchange
 from openai_relay.core.identity import Identity
-from openai_relay.core.limits import Lease, Limiter
+from openai_relay.core.limits import Blocked, HeldLease, Limiter
 from openai_relay.core.paths import PathPolicy
+from openai_relay.core.policy import ClientRules, Policy, PolicyBook, Rules, defaults_of
+from openai_relay.core.prices import NO_PRICES
 from openai_relay.core.settings import LimitSettings, Secret, Settings, UpstreamSettings, WebSocketSettings
+from openai_relay.core.tally import DURATION_BOUNDS, Histogram
+from openai_relay.core.waiting import WaitingLines
 from openai_relay.http1.client import ClientLimits
 from openai_relay.http1.pool import Agent, Pool
 from openai_relay.http1.server import HTTPServerFactory, ServerLimits
@@ -143,6 +151,7 @@ class RecordingAccount:
     opened_exchanges: list[Exchange] = field(default_factory=list)
     closed_exchanges: list[Exchange] = field(default_factory=list)
     broken: Exception | None = None  #: raised once an exchange has been noted as closed
+    gaps: Histogram = field(default_factory=lambda: Histogram(DURATION_BOUNDS))
 
     def opened(self, exchange: Exchange) -> None:
         self.opened_exchanges.append(exchange)
@@ -152,34 +161,31 @@ class RecordingAccount:
         if self.broken is not None:
             raise self.broken
 
+    def event_gaps(self, endpoint: str) -> Histogram:
+        return self.gaps
 
-class WatchedLimits:
-    """A `Limiter` that counts the leases that are out; ``broken`` is raised instead of asking it."""
 
-    def __init__(self, limiter: Limiter) -> None:
-        self._limiter = limiter
-        self.out: set[Lease] = set()
-        self.broken: Exception | None = None
+class WatchedLimiter(Limiter):
+    """A `Limiter` that tells who is in; ``broken`` is raised instead of asking it."""
 
-    def admit(self, key: str) -> Lease:
+    broken: Exception | None = None
+
+    def decide(self, *args: Any, **named: Any) -> HeldLease | Blocked:
         if self.broken is not None:
             raise self.broken
-        lease = _WatchedLease(self, self._limiter.admit(key))
-        self.out.add(lease)
-        return lease
+        return super().decide(*args, **named)
+
+    @property
+    def out(self) -> set[tuple[str, str | None]]:
+        """The keys, each with its group of models, of which exchanges are open."""
+        return {where for where, account in self._accounts.items() if account.open}
 
 
-class _WatchedLease:
-    def __init__(self, limits: WatchedLimits, lease: Lease) -> None:
-        self._limits = limits
-        self._lease = lease
+class NobodyTold:
+    """In the place of `Me`: tells who asks, and no more."""
 
-    def fields(self) -> list[tuple[bytes, bytes]]:
-        return self._lease.fields()
-
-    def release(self) -> None:
-        self._limits.out.discard(self)
-        self._lease.release()
+    async def answer(self, identity: Identity, policy: Policy) -> bytes:
+        return json.dumps({"client": identity.name, "tier": policy.tier}).encode()
 
 
 class FarEnd:
@@ -240,6 +246,9 @@ class RelayCase(SynchronousTestCase):
     """A relay with nobody connected yet."""
 
     limit_settings = LimitSettings()
+    tiers: Mapping[str, Rules] = {}
+    client_rules: Mapping[str, ClientRules] = {}
+    prices = NO_PRICES
     upstream_settings = UpstreamSettings(
         url="https://api.example", api_key=Secret(KEY), first_byte_timeout=60.0, idle_timeout=30.0
     )
@@ -254,7 +263,23 @@ class RelayCase(SynchronousTestCase):
         self.clock = TurningReactor()
         self.far_end = FarEnd(self.clock)
         self.account = RecordingAccount()
-        self.limits = WatchedLimits(Limiter(self.limit_settings, self.monotonic_ns))
+        self.limits = WatchedLimiter(self.limit_settings, self.monotonic_ns)
+        self.lines = WaitingLines(self.limits, self.monotonic_ns)
+        self.budgets = Budgets(UTC, lambda: self.wall)
+        self.warned: list[Warned] = []
+        self.admission = Admission(
+            PolicyBook(defaults_of(self.limit_settings), self.tiers, self.client_rules),
+            self.budgets,
+            self.lines,
+            self.prices,
+            limit_by="certificate",
+            expected_output=self.limit_settings.expected_output,
+            include_usage=self.upstream_settings.include_usage,
+            clock=self.clock,
+            monotonic_ns=self.monotonic_ns,
+            wall=lambda: self.wall,
+            warn=self.warned.append,
+        )
         settings = Settings(
             replace(certificates.listen_settings(directory), max_connections_per_identity=100),
             upstream=self.upstream_settings,
@@ -264,8 +289,8 @@ class RelayCase(SynchronousTestCase):
         self.relay = Relay(
             self.listener,
             PathPolicy(self.upstream_settings.allow_paths, self.upstream_settings.deny_paths),
-            self.limits,
-            "certificate",
+            self.admission,
+            NobodyTold(),
             self.upstream,
             self.websocket_settings,
             self.account,
@@ -350,6 +375,8 @@ class RelayCase(SynchronousTestCase):
         self.clock.settle()
         self.assertEqual(self.relay.running, 0)
         self.assertEqual(self.limits.out, set())
+        self.assertEqual(len(self.lines), 0)
+        self.assertEqual(self.budgets.reserved, 0)
         opened = sorted(map(id, self.account.opened_exchanges))
         self.assertEqual(sorted(map(id, self.closed)), opened, "each exchange is recorded once")
         self.assertEqual((self.upstream.pool.open, self.upstream.pool.idle), (0, 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import threading
+from datetime import UTC
 from pathlib import Path
 
 from hypothesis import given
@@ -15,11 +16,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
 from openai_relay.core import errors
+from openai_relay.core.budgets import Budget, Budgets, Standing
+from openai_relay.core.endpoint import OTHER
 from openai_relay.core.exchange import Exchange
 from openai_relay.core.identity import Identity
+from openai_relay.core.periods import Period
+from openai_relay.core.policy import ClientRules, PolicyBook, Rules
 from openai_relay.core.tally import Tally
-from openai_relay.metrics import Build, Metrics, Readings
-from tests.core.exchanges import ALICE, BOB, SECOND, done, exchanges
+from openai_relay.metrics import Build, Metrics, Readings, budget_standings
+from tests.core.exchanges import ALICE, BOB, SECOND, done, exchanges, used
 
 BUILD = Build(version="0.1.0", twisted="26.10.0", openssl="OpenSSL 3.5.0")
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -46,10 +51,28 @@ PROMISED = {
     "openai_relay_crl_next_update_timestamp_seconds",
     "openai_relay_event_loop_lag_seconds",
     "openai_relay_log_lines_dropped_total",
+    "openai_relay_time_to_first_event_seconds",
+    "openai_relay_event_gap_seconds",
+    "openai_relay_queue_wait_seconds",
+    "openai_relay_requests_waiting",
+    "openai_relay_leases",
+    "openai_relay_shadow_refusals_total",
+    "openai_relay_forbidden_total",
+    "openai_relay_tokens_total",
+    "openai_relay_cost_dollars_total",
+    "openai_relay_estimated_exchanges_total",
+    "openai_relay_model_tokens_total",
+    "openai_relay_model_cost_dollars_total",
+    "openai_relay_budget_spent_ratio",
+    "openai_relay_ledger_rows_written_total",
+    "openai_relay_ledger_rows_waiting",
+    "openai_relay_ledger_rows_lost_total",
 }
 
 #: The labels of the plainest exchange.
 PLAIN = {"client": "alice", "endpoint": "chat/completions", "code": "200"}
+
+SPENT = Standing(Budget("day", 8_000_000, 4_000_000), Period("2026-11-23", 0, 86_400), 2_000_000, 500_000)
 
 READINGS = Readings(
     connections=lambda: 7,
@@ -59,6 +82,13 @@ READINGS = Readings(
     crl_next_update=lambda: 1_800_000_000.0,
     event_loop_lag=lambda: 0.004,
     log_lines_dropped=lambda: 3,
+    requests_waiting=lambda: 4,
+    leases=lambda: 11,
+    shadow_refusals=lambda: 6,
+    budgets=lambda: [("alice", SPENT)],
+    ledger_rows_written=lambda: 9_000,
+    ledger_rows_waiting=lambda: 12,
+    ledger_rows_lost=lambda: 1,
 )
 
 
@@ -79,6 +109,9 @@ class MetricsTests(SynchronousTestCase):
         self.count(done(BOB, status=429, upstream_status=None, error=errors.RateLimited(SECOND, "Too many.")))
         self.count(done(BOB, status=502, upstream_status=None, error=errors.UpstreamUnreachable("refused")))
         self.count(done(None, status=0, upstream_status=None, error=errors.ClientGone()))
+        self.count(done(BOB, status=403, upstream_status=None, error=errors.ModelNotAllowed()))
+        self.count(used(ALICE, path="/v1/responses", estimated=True))
+        self.tally.event_gaps("responses").observe(SECOND // 50)
         self.tally.exchange_opened(done(BOB))
         self.tally.handshake_ended("ok")
 
@@ -128,16 +161,16 @@ class MetricsTests(SynchronousTestCase):
     def test_bytes_and_ends(self) -> None:
         """Bytes are told by client, and ends by what they were."""
         self.count_some()
-        self.assertEqual(self.value("openai_relay_request_bytes_total", client="alice"), 624)
-        self.assertEqual(self.value("openai_relay_response_bytes_total", client="alice"), 8_192)
-        self.assertEqual(self.value("openai_relay_exchanges_ended_total", end="done"), 2)
+        self.assertEqual(self.value("openai_relay_request_bytes_total", client="alice"), 936)
+        self.assertEqual(self.value("openai_relay_response_bytes_total", client="alice"), 12_288)
+        self.assertEqual(self.value("openai_relay_exchanges_ended_total", end="done"), 3)
         self.assertEqual(self.value("openai_relay_exchanges_ended_total", end="client_gone"), 1)
 
     def test_upstream(self) -> None:
         """The upstream's answers are told by code, and its failures to answer too."""
         self.count_some()
         name = "openai_relay_upstream_requests_total"
-        self.assertEqual(self.value(name, upstream="api.openai.com", code="200"), 2)
+        self.assertEqual(self.value(name, upstream="api.openai.com", code="200"), 3)
         self.assertEqual(self.value(name, upstream="api.openai.com", code="none"), 1)
         name = "openai_relay_upstream_connections"
         self.assertEqual(self.value(name, upstream="api.openai.com", state="busy"), 2)
@@ -147,6 +180,47 @@ class MetricsTests(SynchronousTestCase):
         """A refusal is told by client and limit."""
         self.count_some()
         self.assertEqual(self.value("openai_relay_rate_limited_total", client="bob", limit="requests"), 1)
+
+    def test_rules(self) -> None:
+        """A refusal because of a rule is told by client and rule."""
+        self.count_some()
+        self.assertEqual(self.value("openai_relay_forbidden_total", client="bob", rule="model"), 1)
+
+    def test_usage(self) -> None:
+        """Tokens by kind, cost in dollars and estimates are told by client, and by model."""
+        self.count_some()
+        for labels in ({"client": "alice"}, {"model": "gpt-5"}):
+            prefix = "openai_relay_model_" if "model" in labels else "openai_relay_"
+            for kind, count in (("input", 100), ("cached_input", 20), ("output", 50), ("reasoning", 10), ("audio", 7)):
+                self.assertEqual(self.value(f"{prefix}tokens_total", kind=kind, **labels), count)
+            self.assertEqual(self.value(f"{prefix}cost_dollars_total", **labels), 0.00125)
+        self.assertEqual(self.value("openai_relay_estimated_exchanges_total", client="alice"), 1)
+
+    def test_nothing_used(self) -> None:
+        """A client that used no tokens has no series of them, so that a thousand such clients cost nothing."""
+        self.count_some()
+        for name in ("tokens", "cost_dollars", "estimated_exchanges"):
+            samples = self.families()[f"openai_relay_{name}"].samples
+            self.assertEqual({sample.labels["client"] for sample in samples}, {"alice"})
+
+    def test_times_of_streams(self) -> None:
+        """The time to the first event, that between events and that in a line are histograms."""
+        self.count_some()
+        for name, labels, seconds in (
+            ("time_to_first_event_seconds", {"endpoint": "responses"}, 0.3),
+            ("event_gap_seconds", {"endpoint": "responses"}, 0.02),
+            ("queue_wait_seconds", {}, 0.1),
+        ):
+            self.assertEqual(self.value(f"openai_relay_{name}_sum", **labels), seconds)
+            self.assertEqual(self.value(f"openai_relay_{name}_count", **labels), 1)
+
+    def test_budgets(self) -> None:
+        """A budget's spent part is told of its hard limit, or, without one, of the soft one."""
+        name = "openai_relay_budget_spent_ratio"
+        self.assertEqual(self.value(name, client="alice", period="day", counts="usd"), 0.25)
+        soft = Standing(Budget("month", None, 1_000, money=False), SPENT.period, 1_500, 0)
+        self.metrics.watch(Readings(budgets=lambda: [("bob", soft)]))
+        self.assertEqual(self.value(name, client="bob", period="month", counts="tokens"), 1.5)
 
     def test_histogram(self) -> None:
         """Buckets are cumulated, and the sum is in seconds."""
@@ -173,6 +247,12 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(self.value("openai_relay_crl_next_update_timestamp_seconds"), 1_800_000_000)
         self.assertEqual(self.value("openai_relay_event_loop_lag_seconds"), 0.004)
         self.assertEqual(self.value("openai_relay_log_lines_dropped_total"), 3)
+        self.assertEqual(self.value("openai_relay_requests_waiting"), 4)
+        self.assertEqual(self.value("openai_relay_leases"), 11)
+        self.assertEqual(self.value("openai_relay_shadow_refusals_total"), 6)
+        self.assertEqual(self.value("openai_relay_ledger_rows_written_total"), 9_000)
+        self.assertEqual(self.value("openai_relay_ledger_rows_waiting"), 12)
+        self.assertEqual(self.value("openai_relay_ledger_rows_lost_total"), 1)
 
     def test_nothing_to_read(self) -> None:
         """What nobody knows, or there is not (as without a revocation list), has no series."""
@@ -279,3 +359,20 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(self.value("openai_relay_requests_total", **PLAIN), 1)
         self.assertGreaterEqual(next(newcomers), 3)
         self.assertEqual(self.value("openai_relay_requests_total", **{**PLAIN, "client": "client-0", "code": "600"}), 1)
+
+
+class BudgetStandingsTests(SynchronousTestCase):
+    def test_whose(self) -> None:
+        """Told are clients with rules of their own, come or not, and those who came: each once, real ones only."""
+        daily, monthly = Budget("day", 1_000), Budget("month", 5_000)
+        policies = PolicyBook(
+            Rules(budgets=(daily,)), clients={"alice": ClientRules(Rules(budgets=(monthly,))), "carol": ClientRules()}
+        )
+        budgets = Budgets(UTC, lambda: 0.0)
+        budgets.begin("bob", daily, 250)
+        tally = Tally("api.openai.com", max_clients=3)
+        for identity in (ALICE, None, BOB, Identity("dave", "d" * 64, "4", 0.0)):
+            tally.exchange_opened(done(identity))
+        self.assertIn(OTHER, tally.clients)
+        told = [(name, at.budget, at.spent) for name, at in budget_standings(tally, policies, budgets)]
+        self.assertEqual(told, [("alice", daily, 0), ("alice", monthly, 0), ("carol", daily, 0), ("bob", daily, 250)])

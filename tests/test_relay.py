@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from openai_relay.core.errors import RelayError, TooManyConnections, Unauthenticated
 from openai_relay.core.exchange import Exchange
 from openai_relay.core.settings import LimitSettings, WebSocketSettings
+from openai_relay.core.usage import Usage
 from openai_relay.tls.transport import TLSTruncated
 from tests.doubles import Wire
 from tests.relay_case import (
@@ -52,7 +53,8 @@ class DoneTests(RelayCase):
         self.assertEqual(
             self.took(wire),
             b"HTTP/1.1 200 Fine\r\nContent-Type: application/json\r\nContent-Length: 11\r\n"
-            b'x-request-id: req_1\r\nX-Other: b\r\nx-relay-request-id: rly_0\r\n\r\n{"ok":true}',
+            b"x-request-id: req_1\r\nX-Other: b\r\nserver-timing: relay;dur=0.000\r\n"
+            b'x-relay-request-id: rly_0\r\n\r\n{"ok":true}',
         )
 
     def test_record(self) -> None:
@@ -81,6 +83,10 @@ class DoneTests(RelayCase):
                 upstream_request_id="req_1",
                 upstream_status=201,
                 error=None,
+                stage="streamed",
+                usage=Usage(2, output_tokens=3, estimated=True),
+                cost_micro_usd=0,
+                fallback_price=True,
             ),
         )
         self.assertRecorded(201, "done")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
@@ -21,6 +23,23 @@ from tests.relay_case import STREAM_HEAD, RelayCase, answer, chunk, read_answers
 blocks = st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=20)
 
 
+class LeftoverTests(RelayCase):
+    """What an exchange leaves behind."""
+
+    def test_no_cycles(self) -> None:
+        """Neither a stream nor an answer leaves work to the garbage collector, whose pauses everybody would feel."""
+        chat = b'{"model":"m","stream":true,"messages":[]}'
+        wire = self.asked(request("POST", "/v1/chat/completions", "Content-Type: application/json", body=chat))
+        self.upstream_wire().receive(STREAM_HEAD + chunk(b"data: {}\n\n") + chunk(b""))
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        for head in (STREAM_HEAD + chunk(b"data: {}\n\n") + chunk(b""), answer(b'{"usage":{"prompt_tokens":1}}')):
+            wire.receive(request("POST", "/v1/chat/completions", "Content-Type: application/json", body=chat))
+            self.upstream_wire().receive(head)
+        self.assertEqual(gc.collect(), 0)
+
+
 class DownwardTests(RelayCase):
     """From the upstream to the client."""
 
@@ -31,7 +50,8 @@ class DownwardTests(RelayCase):
         self.assertEqual(
             self.took(wire),
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nx-request-id: req_1\r\n"
-            b"X-Accel-Buffering: no\r\nx-relay-request-id: rly_0\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"X-Accel-Buffering: no\r\nserver-timing: relay;dur=0.000\r\nx-relay-request-id: rly_0\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n",
         )
 
     def test_each_block_at_once(self) -> None:

@@ -70,7 +70,8 @@ class OptionsTests(OptionsCase):
         self.assertEqual(Options.of_file(str(self.file)).settings, self.typed("--config", str(self.file)).settings)
 
     def test_no_file(self) -> None:
-        """Plain options are enough, too, and give the same settings as a file that says the same."""
+        """Plain options are enough, too, and give the same settings as a file that says the same and keeps no state."""
+        self.file.write_text(self.file.read_text() + '[state]\ndirectory = ""\n')
         self.assertEqual(
             self.typed(*self.files, *self.key_from).settings, self.typed("--config", str(self.file)).settings
         )

@@ -20,7 +20,8 @@ SWITCH = (
     b"Sec-WebSocket-Accept: abc=\r\n%b\r\n"
 )
 SWITCHED = (
-    b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: abc=\r\nx-relay-request-id: rly_0\r\n"
+    b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: abc=\r\nserver-timing: relay;dur=0.000\r\n"
+    b"x-relay-request-id: rly_0\r\n"
     b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 )
 DONE = json.dumps({"type": "response.done", "response": {"usage": {"input_tokens": 7, "output_tokens": 5}}})

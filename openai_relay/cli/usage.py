@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -35,7 +35,11 @@ class _BadConfiguration(Failure):
 @click.option("--since", default="30d", show_default=True, metavar="WHEN", help="today, 12h, 7d, 2026-11-01 ...")
 @click.option("--until", metavar="WHEN", help="As --since; a date includes that day.  [default: now]")
 @click.option("--client", metavar="NAME", help="Only this client's.")
-@click.option("--timezone", default="UTC", show_default=True, metavar="ZONE", help="Where days begin: Europe/Berlin.")
+@click.option(
+    "--timezone",
+    metavar="ZONE",
+    help="Where days begin: Europe/Berlin.  [default: as the configuration says; UTC with --database]",
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV for spreadsheets.")
 @json_option
 def command(
@@ -45,7 +49,7 @@ def command(
     since: str,
     until: str | None,
     client: str | None,
-    timezone: str,
+    timezone: str | None,
     as_csv: bool,
     as_json: bool,
 ) -> None:
@@ -61,6 +65,8 @@ def command(
     if database is not None and configuration is not None:
         raise click.UsageError("--database names the ledger itself: leave out --config, or --database.")
     now = datetime.now(UTC)
+    path, usual = (database, "UTC") if database is not None else _configured(configuration_file(configuration))
+    timezone = usual if timezone is None else timezone
     option = "--timezone"
     try:
         zone = time_zone(timezone)
@@ -74,7 +80,6 @@ def command(
         raise click.UsageError(
             f"--until {until} is not a quarter of an hour later than --since {since}: nothing lies between."
         )
-    path = _configured(configuration_file(configuration)) if database is None else database
     groups = _read(path, by, begin, end, client, timezone)
     asked = usage_report.Asked(by, begin.astimezone(zone), (end or now).astimezone(zone), client, timezone)
     if as_json:
@@ -110,30 +115,32 @@ def _read(
         raise Failure(f"{error}.") from None
 
 
-def _configured(file: Path) -> Path:
+def _configured(file: Path) -> tuple[Path, str]:
     """
-    The ledger that a configuration names, relative to it.
+    The ledger of the relay that a configuration describes, and the zone in which its days begin.
 
-    Only this key is looked at: whoever asks for usage need not have the secrets that the rest of it refers to.
+    The rest of it is not looked at: whoever asks for usage need not have the secrets and files that it refers to.
     """
-    import tomllib
+    from openai_relay.config.problems import BadConfiguration
+    from openai_relay.config.read import load_ledger
 
+    if not file.exists():
+        raise Failure(f"{file} does not exist: name the ledger with --database FILE, or --config relay.toml.")
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise Failure(f"{file} does not exist: name the ledger with --database FILE, or --config relay.toml.") from None
-    except OSError as error:
-        raise Failure(f"{file} cannot be read ({error.strerror}): name the ledger with --database FILE.") from None
-    except ValueError as error:
-        raise _BadConfiguration(f"{file}: {error}: `openai-relay check-config {file}` says more.") from None
-    table = document.get("ledger", {})
-    named = cast(object, table.get("database")) if isinstance(table, dict) else None
-    if not isinstance(named, str) or not named:
-        raise _BadConfiguration(
-            f'{file}: ledger.database names no file: write database = "ledger.sqlite3" under [ledger], '
-            "or give --database FILE."
+        ledger, accounting = load_ledger(file)
+    except BadConfiguration as bad:
+        raise _BadConfiguration("\n".join(bad.messages)) from None
+    if not ledger.enabled:
+        raise Failure(
+            f"{file}: ledger.enabled is false, so that the relay keeps no ledger: "
+            "name one that it kept before with --database FILE."
         )
-    return file.parent / named
+    if ledger.database is None:
+        raise Failure(
+            f'{file}: there is no ledger, since state.directory is "" and ledger.database is not set: '
+            "set one of them, or name the ledger with --database FILE."
+        )
+    return ledger.database, str(accounting.time_zone)
 
 
 def _quarter(when: datetime) -> datetime:

@@ -49,6 +49,9 @@ class _Outline:
 
     text: str
     lines: dict[Key, int] = field(default_factory=dict)
+    _last: dict[Key, int] = field(
+        default_factory=dict
+    )  #: of each list that is written as ``[[name]]``: its newest item
     _at: int = 0
     _line: int = 1
     _counted: int = 0  #: how far line ends were counted
@@ -58,8 +61,7 @@ class _Outline:
         while self._more():
             before = self._at
             if self.text[self._at] == "[":
-                self._at += 2 if self.text.startswith("[[", self._at) else 1
-                table = self._name(())
+                table = self._header()
                 self._take(_REST_OF_LINE)
             else:
                 self._pair(table)
@@ -82,12 +84,28 @@ class _Outline:
         self._counted = self._at
         self.lines.setdefault(way, self._line)
 
-    def _name(self, way: Key) -> Key:
+    def _header(self) -> Key:
+        """Read ``[name]``, or ``[[name]]``: the next item of a list. What is beneath it belongs to the newest."""
+        is_item = self.text.startswith("[[", self._at)
+        self._at += 2 if is_item else 1
+        way = self._name((), in_header=True)
+        if not is_item or not way:
+            return way
+        if isinstance(way[-1], int):
+            way = way[:-1]
+        self._last[way] = self._last.get(way, -1) + 1
+        way = (*way, self._last[way])
+        self._found(way)
+        return way
+
+    def _name(self, way: Key, *, in_header: bool = False) -> Key:
         """Read a name, dotted or not; each part is a table on the way."""
         self._take(_SPACE)
         while part := self._take(_NAME):
             way = (*way, _unquoted(part))
             self._found(way)
+            if in_header and way in self._last:
+                way = (*way, self._last[way])
             if not self._take(_DOT):
                 break
         return way

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from openai_relay.config.lines import Key
+
 #: A longer value is not shown: it is noise, or something that was pasted by mistake.
 LONGEST_SHOWN: Final = 60
 #: What API keys and PEM look like; such a value is in the wrong place and must not be repeated.
@@ -19,10 +21,6 @@ _NOT_SHOWN: Final = "the value (not shown here)"
 
 class Wrong(ValueError):
     """A value cannot be used; the text says what is wrong and, after a semicolon, what to do."""
-
-    def __init__(self, told: str, item: int | None = None) -> None:
-        super().__init__(told)
-        self.item = item  #: which item of a list it is, from 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +38,31 @@ class Problem:
         return ": ".join(part for part in (where, self.key, self.told) if part)
 
 
+#: The way to a key, and what is wrong there, or in a file that is named there.
+Finding = tuple[Key, str | Problem]
+
+
+class Wrongs(ValueError):
+    """Several things beneath a key cannot be used; each finding's way begins at that key."""
+
+    def __init__(self, findings: Iterable[Finding]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("\n".join(str(told) for _, told in self.findings))
+
+    def beneath(self, name: str | int) -> list[Finding]:
+        """The findings, with ways that begin one step before."""
+        return [((name, *way), told) for way, told in self.findings]
+
+
 class BadConfiguration(Exception):
     """The configuration cannot be used; every problem that was found is listed, those of a file by line."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(sorted(dict.fromkeys(problems), key=lambda problem: problem.line or 0))
+        found = dict.fromkeys(problems)
+        files = list(dict.fromkeys(problem.where for problem in found if problem.line is not None))
+        self.problems = tuple(
+            sorted(found, key=lambda each: (-1, 0) if each.line is None else (files.index(each.where), each.line))
+        )
         super().__init__("\n".join(self.messages))
 
     @property

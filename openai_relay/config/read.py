@@ -6,23 +6,23 @@ Nothing here is global: the environment and the current directory are arguments.
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from openai_relay.config.lines import Key, key_lines
-from openai_relay.config.problems import BadConfiguration, Problem, Wrong, printable, shown
-from openai_relay.config.shape import MISSING, dotted, shape
+from openai_relay.config.documents import failed, parsed
+from openai_relay.config.lines import Key
+from openai_relay.config.problems import BadConfiguration, Problem, Wrong, Wrongs, printable, shown
+from openai_relay.config.shape import dotted, ledger_of, shape
 from openai_relay.config.sources import Sources, read_file
-from openai_relay.core.settings import Settings
+from openai_relay.config.tables import MISSING
+from openai_relay.core.settings import AccountingSettings, LedgerSettings, Settings
 
 #: Where the API key is looked for when there is no file and no option says so.
 DEFAULT_API_KEY: Final = "env:OPENAI_API_KEY"
-
-_PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+#: Where a relay with a file keeps its state, beside that file; one without keeps none.
+DEFAULT_STATE: Final = "state"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,21 @@ def load(path: Path, environment: Mapping[str, str]) -> Settings:
     return _read(path).settings(environment)
 
 
+def load_ledger(path: Path) -> tuple[LedgerSettings, AccountingSettings]:
+    """
+    Where ``load`` finds the ledger to be, and when its days begin; the prices are left out.
+
+    Nothing else is looked at: whoever reads a ledger need not have the secrets and files that the rest refers to.
+
+    :raises BadConfiguration: with everything that is wrong with these tables.
+    """
+    draft = _read(path)
+    try:
+        return ledger_of(draft.tree, Sources(draft.directory, {}))
+    except Wrongs as wrongs:
+        raise BadConfiguration(draft.problem(way, told) for way, told in wrongs.findings) from None
+
+
 def from_options(given: CommandLine, environment: Mapping[str, str], directory: Path) -> Settings:
     """
     The settings that the command line describes; what it says goes before what its ``--config`` says.
@@ -106,32 +121,14 @@ def _read(path: Path, name: str | None = None) -> _Draft:
     """Read and parse one file; ``name`` is what a person calls it."""
     called = printable(name or str(path))
     try:
-        source = _decoded(read_file(path), called)
+        contents = read_file(path)
     except Wrong as wrong:
-        raise _failed(called, None, f"{wrong} (`openai-relay init` makes a commented relay.toml)") from None
-    try:
-        return _Draft(path.absolute().parent, tomllib.loads(source), called, key_lines(source))
-    except tomllib.TOMLDecodeError as error:
-        place = _PLACE.search(str(error))
-        line = int(place[1]) if place and place[1] else source.count("\n") + 1
-        told = _PLACE.sub("", str(error))
-    except RecursionError:
-        line, told = 1, "Lists or tables are nested too deeply"
-    except ValueError:  # tomllib lets int() refuse a number of thousands of digits
-        line, told = 1, "A number is too long"
-    raise _failed(called, line, f"is not TOML: {told}; correct this line or the one before it")
-
-
-def _decoded(contents: bytes, called: str) -> str:
-    try:
-        return contents.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        line = contents.count(b"\n", 0, error.start) + 1
-        raise _failed(called, line, "holds bytes that are not UTF-8; save the file as UTF-8") from None
-
-
-def _failed(where: str, line: int | None, told: str) -> BadConfiguration:
-    return BadConfiguration([Problem(where, None, told, line)])
+        raise failed(called, None, f"{wrong} (`openai-relay init` makes a commented relay.toml)") from None
+    document = parsed(contents, called)
+    draft = _Draft(path.absolute().parent, document.tree, called, document.lines)
+    if isinstance(draft.tree.setdefault("state", {}), dict):
+        draft.tree["state"].setdefault("directory", DEFAULT_STATE)
+    return draft
 
 
 @dataclass(slots=True)
@@ -164,13 +161,16 @@ class _Draft:
     def settings(self, environment: Mapping[str, str]) -> Settings:
         self.tree.setdefault("listen", {})  # its keys are what is missing, not the table
         settings, findings = shape(self.tree, Sources(self.directory, environment))
+        findings.sort(key=lambda finding: isinstance(finding[1], Problem))  # this file's own first
         self.problems.extend(self.problem(way, told) for way, told in findings)
         if settings is None or self.problems:
             raise BadConfiguration(self.problems)
         return settings
 
-    def problem(self, way: Key, told: str) -> Problem:
+    def problem(self, way: Key, told: str | Problem) -> Problem:
         """What is wrong at a key, with the place that set it, or should have."""
+        if isinstance(told, Problem):  # it has a place of its own, in a file that is named here
+            return told
         option = self.by_option.get(way)
         if option is None and self.called is None:
             option = next((option for option, key in OPTIONS.values() if key == way), "the command line")

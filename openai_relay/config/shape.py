@@ -1,70 +1,88 @@
 """
 Give a TOML document the shape of the settings, and collect all that is wrong with it.
 
-Each key has one rule here; its default stands in ``core/settings.py`` alone.
-cattrs walks the tables, finds unknown and missing keys, and keeps every error.
+Each key has one rule here, or in ``accounts.py``; its default stands in ``core/settings.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields
-from typing import Any, Final, get_args, get_type_hints
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from datetime import UTC, tzinfo
+from typing import Any, Final, cast, get_args, get_type_hints
 
-from cattrs import Converter
-from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
-from cattrs.gen import make_dict_structure_fn, override
-
+from openai_relay.config.accounts import (
+    BudgetTable,
+    RulesTable,
+    account_keys,
+    burst,
+    clients,
+    concurrent,
+    max_queue,
+    max_wait,
+    requests_per_minute,
+    tiers,
+    token_burst,
+    tokens_per_minute,
+)
 from openai_relay.config.lines import Key
-from openai_relay.config.problems import Wrong, did_you_mean, shown_name
+from openai_relay.config.policies import BURSTS, bad_policies, needs_rate
+from openai_relay.config.price_file import price_file, shipped_prices
+from openai_relay.config.problems import Finding, Wrong, Wrongs, did_you_mean, shown_name
 from openai_relay.config.sources import Sources
+from openai_relay.config.tables import Unknown, table
+from openai_relay.config.times import time_zone
 from openai_relay.config.values import (
     Rule,
     admin_address,
     header_word,
     https_url,
     listen_address,
-    number,
     one_of,
     paths,
     seconds,
-    type_name,
+    text,
     whole_number,
     yes_or_no,
 )
 from openai_relay.core.errors import RelayError
+from openai_relay.core.limit_rules import LimitSettings
 from openai_relay.core.paths import PathPolicy
+from openai_relay.core.policy import QuotaRules
 from openai_relay.core.settings import (
+    AccountingSettings,
     AdminSettings,
     Authorization,
     ClientAuth,
     IdentitySettings,
+    LedgerSettings,
     LimitBy,
-    LimitSettings,
     ListenSettings,
     LogFormat,
     LogSettings,
     NameFrom,
     Settings,
+    StateSettings,
     UpstreamSettings,
     WebSocketSettings,
 )
 
 #: A TOML document, as ``tomllib`` gives it.
 Document = Mapping[str, Any]
-#: The way to a key, and what is wrong there.
-Finding = tuple[Key, str]
 
-#: Said of a key that has no default.
-MISSING: Final = "is missing and has no default; set it"
+#: The tables that hold others, whose names are chosen freely.
+NAMED: Final = ("tiers", "clients")
+#: The ledger's name in the directory of the state.
+LEDGER_FILE: Final = "ledger.sqlite3"
 
 
 def tables() -> dict[str, type]:
-    """The tables of a configuration and the class that each becomes."""
-    return dict(get_type_hints(Settings))
+    """The tables of a configuration and the class that each becomes; those of ``NAMED`` aside."""
+    return {name: kind for name, kind in get_type_hints(Settings).items() if name not in NAMED}
 
 
-def rules(sources: Sources) -> dict[type, dict[str, Rule]]:
+def rules(sources: Sources, zone: tzinfo = UTC) -> dict[type, dict[str, Rule]]:
     """What each key accepts."""
     file, connections = sources.existing_file, whole_number(1, 1_000_000)
     return {
@@ -88,12 +106,15 @@ def rules(sources: Sources) -> dict[type, dict[str, Rule]]:
         IdentitySettings: {
             "name": one_of(*get_args(NameFrom)),
             "limit_by": one_of(*get_args(LimitBy)),
+            "default_tier": text,
         },
         UpstreamSettings: {
             "url": https_url,
             "ca": file,
             "authorization": one_of(*get_args(Authorization)),
             "api_key": sources.api_key,
+            "keys": sources.api_keys,
+            "include_usage": yes_or_no,
             "organization": header_word,
             "project": header_word,
             "allow_paths": paths(may_be_empty=False),
@@ -106,12 +127,22 @@ def rules(sources: Sources) -> dict[type, dict[str, Rule]]:
         },
         WebSocketSettings: {"enabled": yes_or_no, "idle_timeout": seconds},
         LimitSettings: {
-            "requests_per_minute": number(0.001, 1_000_000_000),
-            "burst": whole_number(1, 1_000_000),
-            "concurrent": whole_number(1, 1_000_000),
+            "requests_per_minute": requests_per_minute,
+            "burst": burst,
+            "concurrent": concurrent,
+            "tokens_per_minute": tokens_per_minute,
+            "token_burst": token_burst,
+            "max_wait": max_wait,
+            "max_queue": max_queue,
+            "shadow": yes_or_no,
+            "expected_output": whole_number(0, 10_000_000),
         },
+        AccountingSettings: {"prices": lambda value: price_file(file(value)), "time_zone": time_zone},
+        StateSettings: {"directory": sources.directory_or_none},
+        LedgerSettings: {"enabled": yes_or_no, "database": sources.new_file, "retention_days": _days_or_none},
         LogSettings: {"format": one_of(*get_args(LogFormat))},
         AdminSettings: {"address": admin_address},
+        **account_keys(zone, {BudgetTable: _unknown(BudgetTable), QuotaRules: _unknown(QuotaRules)}),
     }
 
 
@@ -121,77 +152,118 @@ def shape(document: Document, sources: Sources) -> tuple[Settings | None, list[F
 
     :returns: the settings, ``None`` if anything was found; and the findings.
     """
-    findings = list(_combinations(document))
+    findings: list[Finding] = list(_combinations(document))
+    known = rules(sources, _zone(document))
+    hooks = {name: table(kind, known[kind], _unknown(kind)) for name, kind in tables().items()}
+    hooks["tiers"] = tiers(known[RulesTable], _unknown(RulesTable))
+    hooks["clients"] = clients(known[RulesTable], _unknown(RulesTable))
     try:
-        settings: Settings = _converter(sources).structure(document, Settings)
-    except ClassValidationError as error:
-        findings.extend(_findings(error, ()))
+        settings = _completed(cast(Settings, table(Settings, hooks, _unknown_table)(document)), document)
+    except Wrongs as wrongs:
+        findings.extend(wrongs.findings)
         return None, findings
     findings.extend(_contradictions(settings, document))
+    findings.extend(bad_policies(settings, document))
     return (None if findings else settings), findings
 
 
-def _converter(sources: Sources) -> Converter:
-    converter = Converter(forbid_extra_keys=True, detailed_validation=True)
-    for kind, keys in rules(sources).items():
-        converter.register_structure_hook(kind, _table_rule(kind, keys, converter))
-    return converter
+def ledger_of(document: Document, sources: Sources) -> tuple[LedgerSettings, AccountingSettings]:
+    """
+    Where the ledger is and when its days begin; nothing else of the document is looked at.
+
+    :raises Wrongs: that cannot be said.
+    """
+    asked = {name: document[name] for name in ("state", "ledger", "accounting") if name in document}
+    if isinstance(asked.get("accounting"), Mapping):
+        asked["accounting"] = {name: value for name, value in asked["accounting"].items() if name != "prices"}
+    known = rules(sources)
+    read: dict[str, Any] = {}
+    findings: list[Finding] = []
+    for name in ("state", "ledger", "accounting"):
+        kind = tables()[name]
+        try:
+            read[name] = table(kind, known[kind], _unknown(kind))(asked.get(name, {}))
+        except Wrong as wrong:
+            findings.append(((name,), str(wrong)))
+        except Wrongs as wrongs:
+            findings.extend(wrongs.beneath(name))
+    if findings:
+        raise Wrongs(findings)
+    return _placed(read["ledger"], read["state"]), read["accounting"]
 
 
-def _table_rule(kind: type, keys: Mapping[str, Rule], converter: Converter) -> Any:
-    hooks: dict[str, Any] = {key: override(struct_hook=_hook(rule)) for key, rule in keys.items()}
-    structure: Callable[[Mapping[str, Any], Any], object] = make_dict_structure_fn(
-        kind,
-        converter,
-        _cattrs_forbid_extra_keys=True,
-        _cattrs_detailed_validation=True,
-        _cattrs_use_linecache=False,  # it would keep the generated source of each reload
-        **hooks,
-    )
-
-    def rule(value: object, _: object) -> object:
-        if not isinstance(value, Mapping):
-            raise Wrong(f"must be a table, and this is {type_name(value)}; write its name in brackets on its own line")
-        return structure(value, kind)
-
-    return rule
+def _zone(document: Document) -> tzinfo:
+    """The time zone in which the document's days are meant; what is wrong with it is found with the rest."""
+    accounting = document.get("accounting", {})
+    try:
+        return time_zone(accounting["time_zone"]) if "time_zone" in accounting else UTC
+    except (Wrong, TypeError):
+        return UTC
 
 
-def _hook(rule: Rule) -> Any:
-    return lambda value, _: rule(value)
+def _completed(settings: Settings, document: Document) -> Settings:
+    """With the defaults that are no constants: the prices that are shipped, and the place of the ledger."""
+    ledger, accounting = _placed(settings.ledger, settings.state), settings.accounting
+    if "prices" not in document.get("accounting", {}):
+        accounting = replace(accounting, prices=shipped_prices())
+    return replace(settings, ledger=ledger, accounting=accounting)
 
 
-def _findings(error: ClassValidationError, way: tuple[str, ...]) -> Iterator[Finding]:
-    """Turn cattrs' tree of errors into ways and sentences."""
-    noted, others = error.group_exceptions()
-    for cause, note in noted:
-        here = (*way, note.name)
-        if isinstance(cause, ClassValidationError):
-            yield from _findings(cause, here)
-        elif isinstance(cause, KeyError):
-            yield here, MISSING
-        elif isinstance(cause, Wrong):
-            yield here if cause.item is None else (*here, cause.item), str(cause)
-        else:
-            raise cause
-    for other in others:
-        if not isinstance(other, ForbiddenExtraKeysError):
-            raise other
-        for name in sorted(other.extra_fields):
-            yield (*way, name), _unknown(name, way)
+def _placed(ledger: LedgerSettings, state: StateSettings) -> LedgerSettings:
+    if ledger.database is not None or state.directory is None:
+        return ledger
+    return replace(ledger, database=state.directory / LEDGER_FILE)
 
 
-def _unknown(name: str, way: tuple[str, ...]) -> str:
-    """What to do about a name that is no key here."""
-    known = {table: [field.name for field in fields(kind)] for table, kind in tables().items()}
-    homes = [f"[{table}]" for table, keys in known.items() if name in keys]
+def _days_or_none(value: object) -> int | None:
+    return cast(int, whole_number(0, 36_500)(value)) or None
+
+
+def _headers() -> dict[type, str]:
+    """What a person writes before the keys of each kind."""
+    return {
+        **{kind: f"[{name}]" for name, kind in tables().items()},
+        RulesTable: "[clients.NAME]",
+        BudgetTable: "[[clients.NAME.budgets]]",
+        QuotaRules: '[clients.NAME.model_limits."MODEL"]',
+    }
+
+
+def _unknown(kind: type) -> Unknown:
+    """What to do about a name that is no key of a table."""
+    keys = [field.name for field in fields(kind)]
+
+    def told(name: str) -> str:
+        homes = _homes(name, near_accounts=kind in (RulesTable, BudgetTable, QuotaRules))
+        if homes:
+            return f"does not belong here; put it under {homes}"
+        meant = did_you_mean(name, keys)
+        if meant is not None:
+            return f'is not known; did you mean "{meant}"?'
+        return f"is not known; take it out ({_headers()[kind]} takes {', '.join(keys)})"
+
+    return told
+
+
+def _unknown_table(name: str) -> str:
+    homes = _homes(name, near_accounts=False)
     if homes:
-        return f"does not belong here; put it under {' or '.join(homes)}"
-    meant = did_you_mean(name, known[way[0]] if way else known)
+        return f"does not belong here; put it under {homes}"
+    known = [field.name for field in fields(Settings)]
+    meant = did_you_mean(name, known)
+    if meant in NAMED:
+        return f"is not known; did you mean [{meant}.NAME]?"
     if meant is not None:
-        return f'is not known; did you mean "{meant}"?' if way else f"is not known; did you mean [{meant}]?"
-    place = f"[{way[0]}] takes {', '.join(known[way[0]])}" if way else f"the tables are {', '.join(known)}"
-    return f"is not known; take it out ({place})"
+        return f"is not known; did you mean [{meant}]?"
+    return f"is not known; take it out (the tables are {', '.join(known)})"
+
+
+def _homes(name: str, *, near_accounts: bool) -> str:
+    """The tables that know a name; of accounts and the others, those that are nearer."""
+    homes = {kind: header for kind, header in _headers().items() if name in [field.name for field in fields(kind)]}
+    settings = [header for kind, header in homes.items() if kind in tables().values()]
+    accounts = [header for kind, header in homes.items() if kind not in tables().values()][:1]
+    return " or ".join((accounts or settings) if near_accounts else (settings or accounts))
 
 
 def _combinations(document: Document) -> Iterator[Finding]:
@@ -207,16 +279,19 @@ def _combinations(document: Document) -> Iterator[Finding]:
                     'or set authorization = "passthrough" to let clients send their own'
                 ),
             )
-        if authorization == "passthrough" and "api_key" in upstream:
-            yield (
-                ("upstream", "api_key"),
-                (
-                    'would never be sent, since authorization = "passthrough" leaves the clients\' own keys in place; '
-                    'take api_key out, or set authorization = "inject"'
-                ),
-            )
-    if isinstance(limits, Mapping) and "burst" in limits and "requests_per_minute" not in limits:
-        yield ("limits", "burst"), "needs a rate to be a burst of; set requests_per_minute too"
+        for key in ("api_key", "keys"):
+            if authorization == "passthrough" and key in upstream:
+                yield (
+                    ("upstream", key),
+                    (
+                        'would never be sent, since authorization = "passthrough" leaves the clients\' own keys '
+                        f'in place; take {key} out, or set authorization = "inject"'
+                    ),
+                )
+    if isinstance(limits, Mapping):
+        for burst_key, rate in BURSTS.items():
+            if burst_key in limits and rate not in limits:
+                yield ("limits", burst_key), needs_rate(rate)
 
 
 def _contradictions(settings: Settings, document: Document) -> Iterator[Finding]:
@@ -249,5 +324,10 @@ def _passes(path: str, upstream: UpstreamSettings) -> bool:
 
 def dotted(way: Key) -> str:
     """A way as a person writes it; list items count from 1."""
-    parts = (f"[{part + 1}]" if isinstance(part, int) else f".{shown_name(part)}" for part in way)
-    return "".join(parts).removeprefix(".")
+    return "".join(f"[{part + 1}]" if isinstance(part, int) else f".{_part(part)}" for part in way).removeprefix(".")
+
+
+def _part(name: str) -> str:
+    name = shown_name(name)
+    plain = re.fullmatch(r"[A-Za-z0-9_-]+", name) or not name.isprintable() or name.startswith(("'", "("))
+    return name if plain else f'"{name}"'

@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 from openai_relay.config.problems import Wrong, shown_name, shown_path
-from openai_relay.config.values import text
+from openai_relay.config.values import each, text, type_name
 from openai_relay.core.settings import Secret
 
 #: No configuration, key or credential comes near this; a device or a wrong file would fill the memory.
@@ -77,6 +77,25 @@ class Sources:
             raise Wrong(_unreadable(path, error)) from None
         return self.existing_file(value)
 
+    def new_file(self, value: object) -> Path:
+        """A rule: a file that may come to be; the directory is its owner's to judge."""
+        return self._path(_without_nul(text(value)))
+
+    def directory_or_none(self, value: object) -> Path | None:
+        """A rule: a directory that may come to be; empty is none."""
+        return None if value == "" else self._path(_without_nul(text(value)))
+
+    def api_keys(self, value: object) -> dict[str, Secret]:
+        """A rule: API keys by name."""
+        if not isinstance(value, Mapping):
+            raise Wrong(
+                f"must be a table of keys by name, and this is {type_name(value)}; "
+                'write for example research = "env:RESEARCH_API_KEY" under [upstream.keys]'
+            )
+        if "" in value:
+            raise Wrong("has a key without a name; give it one, for a client's upstream_key to say")
+        return cast(dict[str, Secret], each(self.api_key, value.items()))
+
     def key(self, value: object) -> Secret:
         """A rule: a private key, byte for byte."""
         return Secret(self._resolve(value))
@@ -134,6 +153,12 @@ class Sources:
                 f"LoadCredential={shown_name(name, 'NAME')}:PATH, elsewhere use file: or env:"
             )
         return read_file(Path(directory, name))
+
+
+def _without_nul(path: str) -> str:
+    if "\0" in path:
+        raise Wrong("holds a character that no path has; correct the path")
+    return path
 
 
 def _unreadable(path: Path, error: OSError) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
 
-from openai_relay.config.problems import Wrong, did_you_mean, shown
+from openai_relay.config.problems import Finding, Wrong, Wrongs, did_you_mean, shown
 from openai_relay.core.errors import RelayError
 from openai_relay.core.paths import PathPolicy
 
 #: Turns what TOML gave into what the settings hold, or raises ``Wrong``.
 Rule = Callable[[object], object]
+
+Name = TypeVar("Name", str, int)
 
 #: Longer time-outs are slips, and too long ones overflow a timer.
 LONGEST_TIMEOUT: Final = 604_800
@@ -169,22 +171,53 @@ def api_path(value: object) -> str:
 
 def paths(*, may_be_empty: bool) -> Rule:
     """A rule: a list of beginnings of paths."""
+    return items(api_path, '["/v1/"]', may_be_empty=may_be_empty)
 
-    def rule(value: object) -> tuple[str, ...]:
+
+def items(of_each: Rule, example: str, *, may_be_empty: bool = False) -> Rule:
+    """A rule: a list, each item of which has a rule."""
+
+    def rule(value: object) -> tuple[object, ...]:
         if not isinstance(value, list):
-            raise Wrong(f'must be a list, and this is {type_name(value)}; write for example ["/v1/"]')
+            raise Wrong(f"must be a list, and this is {type_name(value)}; write for example {example}")
         if not value and not may_be_empty:
-            raise Wrong('is empty, so that nothing would be let through; write for example ["/v1/"]')
-        return tuple(_item(number, path) for number, path in enumerate(value))
+            raise Wrong(f"is empty, so that nothing would be let through; write for example {example}")
+        return tuple(each(of_each, enumerate(value)).values())
 
     return rule
 
 
-def _item(number: int, path: object) -> str:
-    try:
-        return api_path(path)
-    except Wrong as wrong:
-        raise Wrong(str(wrong), item=number) from None
+def each(rule: Rule, named: Iterable[tuple[Name, object]]) -> dict[Name, object]:
+    """
+    Each value by its name or number, as the rule takes it.
+
+    :raises Wrongs: with all that is wrong, not only the first.
+    """
+    taken: dict[Name, object] = {}
+    findings: list[Finding] = []
+    for name, value in named:
+        try:
+            taken[name] = rule(value)
+        except Wrong as wrong:
+            findings.append(((name,), str(wrong)))
+        except Wrongs as wrongs:
+            findings.extend(wrongs.beneath(name))
+    if findings:
+        raise Wrongs(findings)
+    return taken
+
+
+def unlimited_or(limit: Rule) -> Rule:
+    """A rule: a limit, or the word that lifts one."""
+
+    def rule(value: object) -> object:
+        if value == "unlimited":
+            return value
+        if isinstance(value, str):
+            raise Wrong(f'{shown(value)} is no limit; write a number without quotes, or "unlimited"')
+        return limit(value)
+
+    return rule
 
 
 def header_word(value: object) -> str:

@@ -30,6 +30,7 @@ from openai_relay.core.exchange import Exchange
 from openai_relay.core.headers import for_client, trailers_for_client, upgrade_for_client
 from openai_relay.core.identity import Identity
 from openai_relay.core.local_requests import LocalRequests, without_credentials
+from openai_relay.core.policy import Policy
 from openai_relay.http1.fields import Pair
 from openai_relay.http1.message import SWITCHING
 from openai_relay.http1.request import Request
@@ -39,6 +40,8 @@ from openai_relay.upstream import Upstream
 
 #: Seconds without a byte. The relay's time-outs are the ones that count, and TCP tells when it has vanished.
 PATIENCE: Final = 86_400.0
+#: The relay has them: to it this is one client.
+_NO_RULES: Final = Policy()
 _REQUEST_ID: Final = b"x-relay-request-id"
 
 
@@ -95,7 +98,7 @@ class Course:
             request.on_gone = lambda error: self._leave(request, exchange, error)
             self._check(request)
             request_id = exchange.relay_request_id.encode("ascii")
-            response = await self._upstream.forward(request, request_id)
+            response = await self._upstream.forward(request, request_id, _NO_RULES)
             exchange.first_byte_ns = self._monotonic_ns()
             exchange.status = exchange.upstream_status = response.code
             # The relay's own identifier: by that one its operator finds the exchange.
@@ -121,7 +124,7 @@ class Course:
                 ending = self._refuse(request, response, exchange.error, exchange)
         finally:
             if tunnel is not None:
-                tunnel.account(exchange)
+                tunnel.account(exchange, 0)
             exchange.bytes_in, exchange.bytes_out = request.bytes_in, request.bytes_out
             try:
                 self._record(exchange.close(self._monotonic_ns()))

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Final
 
+import msgspec
+
 from openai_relay.core.errors import BudgetSpent, RateLimited
 from openai_relay.core.periods import Period, PeriodName, period_at
 
@@ -24,8 +26,7 @@ _ADJECTIVES: Final[dict[PeriodName, str]] = {"day": "daily", "week": "weekly", "
 _RESERVED_WAIT_NS: Final = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(msgspec.Struct, frozen=True, gc=False):
     """What an exchange has used, or may use."""
 
     tokens: int = 0
@@ -197,6 +198,11 @@ class Budgets:
         if self._wall() >= account.period.ends:
             account.period = self.period(budget)
             account.spent, account.warned = 0, False
+
+    @property
+    def reserved(self) -> int:
+        """In how many accounts something is reserved."""
+        return sum(account.reserved != 0 for account in self._accounts.values())
 
     def __len__(self) -> int:
         """How many accounts are remembered."""

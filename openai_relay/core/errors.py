@@ -107,6 +107,15 @@ class PathNotAllowed(RelayError):
     told = "The relay does not allow this path."
 
 
+class NoSuchPath(RelayError):
+    """Under ``/relay/``, where the relay answers itself, and there is nothing."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+    told = "The relay has nothing at this path of its own. There is GET /relay/v1/me."
+
+
 class ClientDisabled(RelayError):
     """The certificate holds, and its client has been switched off by name."""
 
@@ -152,9 +161,13 @@ class MethodNotAllowed(RelayError):
     code = "method_not_allowed"
     told = "The relay does not forward this method."
 
+    def __init__(self, detail: str = "", allow: bytes = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS") -> None:
+        super().__init__(detail)
+        self._allow = allow
+
     def headers(self) -> list[Pair]:
         """``Allow``, which a 405 must carry (RFC 9110 §15.5.6)."""
-        return [(b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")]
+        return [(b"Allow", self._allow)]
 
 
 class UnknownMethod(BadRequest):

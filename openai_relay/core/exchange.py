@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from openai_relay.core.errors import RelayError
 from openai_relay.core.identity import Identity
 from openai_relay.core.usage import Usage
+
+#: How far its course an exchange came.
+Stage = Literal["accepted", "authenticated", "admitted", "forwarded", "streamed"]
 
 
 @dataclass(slots=True)
@@ -35,7 +39,14 @@ class Exchange:
     messages_in: int | None = None  #: of a WebSocket, from the client; None: it was none
     messages_out: int | None = None
     close_code: int | None = None  #: of a WebSocket's close frame, whoever sent the first
-    usage: Usage | None = None  #: what the upstream told of it
+    stage: Stage = "accepted"  #: in which it is, or ended
+    queue_ns: int = 0  #: how long it waited for a limit
+    model: str | None = None  #: as the request names it; None: it names none, or nobody looked
+    usage: Usage | None = None  #: what it used, as the upstream told or as it was estimated; None: nothing is known
+    cost_micro_usd: int | None = None  #: None: nothing that has a price
+    fallback_price: bool = False  #: the price of unknown models was used
+    events: int = 0  #: of a stream, that came down
+    first_event_ns: int | None = None  #: when the first of them came
 
     @property
     def end(self) -> str:

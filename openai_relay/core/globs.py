@@ -28,13 +28,14 @@ class GlobTable(Generic[T]):
     :raises ValueError: for an entry that is empty or stands there twice.
     """
 
-    __slots__ = ("_globs", "_names", "patterns")
+    __slots__ = ("_entries", "_globs", "_names", "patterns")
 
     def __init__(self, entries: Iterable[tuple[str, T]]) -> None:
+        self._entries = tuple(entries)
         self._names: dict[str, T] = {}
         globs: dict[str, T] = {}
         order: list[str] = []
-        for pattern, value in entries:
+        for pattern, value in self._entries:
             if not pattern:
                 raise ValueError("an empty name stands for no model")
             table = globs if _WILDCARD.search(pattern) else self._names
@@ -57,9 +58,20 @@ class GlobTable(Generic[T]):
                     return glob, value
         return None
 
+    def items(self) -> tuple[tuple[str, T], ...]:
+        """The entries, as they were given."""
+        return self._entries
+
     def __bool__(self) -> bool:
         """Whether there is any entry."""
         return bool(self.patterns)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the other has the same entries in the same order."""
+        return isinstance(other, GlobTable) and self._entries == other._entries
+
+    def __hash__(self) -> int:
+        return hash(self._entries)
 
 
 def _literal(glob: str) -> str:

@@ -25,7 +25,7 @@ _REQUEST_ID: Final = 4
 _MEDIA_TYPE: Final = 5
 _NO_BUFFERING: Final = 6
 _PROTOCOLS: Final = 8  #: WebSocket subprotocols, one of which may be a key
-_LIMIT: Final = 7  #: ours when this relay limits requests, else passed
+_LIMIT: Final = 7  #: ours where this relay limits the same, else passed
 
 _HOP_BY_HOP: Final = {
     b"connection": _OPTIONS,
@@ -193,6 +193,9 @@ _RESPONSE_ACTIONS: Final = _HOP_BY_HOP | {
     b"x-ratelimit-limit-requests": _LIMIT,
     b"x-ratelimit-remaining-requests": _LIMIT,
     b"x-ratelimit-reset-requests": _LIMIT,
+    b"x-ratelimit-limit-tokens": _LIMIT,
+    b"x-ratelimit-remaining-tokens": _LIMIT,
+    b"x-ratelimit-reset-tokens": _LIMIT,
     b"x-relay-request-id": _DROP,
 }
 
@@ -240,12 +243,13 @@ def for_client(fields: Iterable[Pair], relay_request_id: bytes, own: Sequence[Pa
     """
     The fields of the upstream's answer as the client gets them.
 
-    :param own: the ``x-ratelimit-*`` fields of the relay's own limits; the upstream's of these names go.
+    :param own: the relay's own fields; where ``x-ratelimit-*`` are among them, the upstream's of these names go.
     """
     crossing: list[Pair] = []
     actions = _RESPONSE_ACTIONS
     named: set[bytes] = set()
     is_event_stream = says_no_buffering = False
+    ours = {pair[0] for pair in own}
     for pair in fields:
         action = actions.get(pair[0].lower())
         if action is None:
@@ -258,7 +262,7 @@ def for_client(fields: Iterable[Pair], relay_request_id: bytes, own: Sequence[Pa
         elif action == _NO_BUFFERING:
             says_no_buffering = True
             crossing.append(pair)
-        elif action == _LIMIT and not own:
+        elif action == _LIMIT and pair[0].lower() not in ours:
             crossing.append(pair)
     if named:
         crossing = _without(crossing, named)
@@ -267,6 +271,26 @@ def for_client(fields: Iterable[Pair], relay_request_id: bytes, own: Sequence[Pa
     crossing.extend(own)
     crossing.append((b"x-relay-request-id", relay_request_id))
     return crossing
+
+
+def for_given_body(fields: list[Pair], length: int) -> list[Pair]:
+    """
+    The fields of a request whose body was changed, and whose answer may have to be.
+
+    :param length: of the body, in bytes.
+    """
+    kept = [pair for pair in fields if pair[0].lower() not in (b"content-length", b"accept-encoding")]
+    return [*kept, (b"Content-Length", b"%d" % length), (b"Accept-Encoding", b"identity")]
+
+
+def without_expect(fields: list[Pair]) -> list[Pair]:
+    """The fields of a request that was told to continue already."""
+    return [pair for pair in fields if pair[0].lower() != b"expect"]
+
+
+def without_length(fields: list[Pair]) -> list[Pair]:
+    """The fields of an answer of which something will be taken out on its way."""
+    return [pair for pair in fields if pair[0].lower() != b"content-length"]
 
 
 def upgrade_for_upstream(fields: list[Pair]) -> list[Pair]:

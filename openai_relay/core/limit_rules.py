@@ -8,7 +8,21 @@ from typing import Self
 
 from openai_relay.core.buckets import Rate
 from openai_relay.core.globs import GlobTable
-from openai_relay.core.settings import LimitSettings
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """What each certificate may do; ``None`` is unlimited."""
+
+    requests_per_minute: float | None = None
+    burst: int | None = None  #: how many requests at once; default: a minute's worth, at least 1
+    concurrent: int | None = None
+    tokens_per_minute: float | None = None
+    token_burst: int | None = None  #: how many tokens at once; default: a minute's worth
+    max_wait: float = 0.0  #: seconds that a request may wait for its turn; 0: it is refused at once
+    max_queue: int = 0  #: how many requests of one certificate may wait
+    shadow: bool = False  #: count what would be refused, and refuse nothing
+    expected_output: int = 1_000  #: tokens set aside for an answer whose request sets no bound of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +89,14 @@ class KeyLimits:
         :raises ValueError: as ``Quota.of`` does.
         """
         own = Quota.of(
-            requests_per_minute=settings.requests_per_minute, burst=settings.burst, concurrent=settings.concurrent
+            requests_per_minute=settings.requests_per_minute,
+            burst=settings.burst,
+            tokens_per_minute=settings.tokens_per_minute,
+            token_burst=settings.token_burst,
+            concurrent=settings.concurrent,
         )
-        return cls(own, GlobTable(models))
+        wait_ns = int(settings.max_wait * 1_000_000_000)
+        return cls(own, GlobTable(models), settings.shadow, wait_ns, settings.max_queue)
 
     def for_model(self, model: str | None) -> tuple[str, Quota] | None:
         """The glob and quota that a model falls under."""

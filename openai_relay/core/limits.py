@@ -23,8 +23,7 @@ from typing import Final, Protocol
 
 from openai_relay.core.buckets import BucketState, Rate, Snapshot, TokenBucket, go_duration
 from openai_relay.core.errors import Pair, RateLimited, TokensLimited, TooManyConcurrent
-from openai_relay.core.limit_rules import KeyLimits, Quota
-from openai_relay.core.settings import LimitSettings
+from openai_relay.core.limit_rules import KeyLimits, LimitSettings, Quota
 
 __all__ = ["Blocked", "HeldLease", "Lease", "Limiter", "Limits", "TokenBucket", "go_duration"]
 
@@ -96,6 +95,26 @@ class Blocked:
     pattern: str | None  #: the group of models whose limit it was; ``None``: the key's own
     wait_ns: int | None  #: ``None``: until another exchange ends, which nobody can tell
     look_ns: int | None  #: until the key's own limits no longer block, even if the model's still do
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Where one bucket stands at a moment."""
+
+    rate: Rate
+    left: int  #: how many would pass now
+    full_in: int  #: ns
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Where a key, or a key within a group of models, stands at a moment; ``None`` is unlimited."""
+
+    pattern: str | None
+    requests: Level | None
+    tokens: Level | None
+    concurrent: int | None
+    open: int
 
 
 class HeldLease:
@@ -209,6 +228,25 @@ class Limiter:
         """What holds for a key that comes without limits of its own."""
         return self._limits
 
+    def standing(self, key: str, limits: KeyLimits | None = None) -> list[Levels]:
+        """Where a key stands, and then where with each group of models, for those who ask; nothing is remembered."""
+        limits = limits or self._limits
+        now = self._monotonic_ns()
+        levels = []
+        for pattern, quota in ((None, limits.own), *limits.models.items()):
+            known = (key, pattern) in self._accounts
+            account = self._account(key, pattern, quota, now)
+            if not known:
+                del self._accounts[key, pattern]
+            requests, tokens = _level(quota.requests, account.requests), _level(quota.tokens, account.tokens)
+            levels.append(Levels(pattern, requests, tokens, quota.concurrent, account.open))
+        return levels
+
+    @property
+    def open(self) -> int:
+        """How many leases are out, of all keys."""
+        return sum(account.open for (_, pattern), account in self._accounts.items() if pattern is None)
+
     def __len__(self) -> int:
         """How many accounts are remembered."""
         return len(self._accounts)
@@ -279,6 +317,10 @@ class Limiter:
                 accounts.move_to_end(where)
             else:
                 del accounts[where]
+
+
+def _level(rate: Rate | None, bucket: TokenBucket | None) -> Level | None:
+    return None if rate is None or bucket is None else Level(rate, *bucket.level())
 
 
 def _blocked(asked: tuple[_Account, ...], tokens: int, now: int) -> Blocked | None:

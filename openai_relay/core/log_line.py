@@ -9,6 +9,7 @@ may be long is clipped.  Times are nanoseconds; the wall clock's is the caller's
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -16,6 +17,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from openai_relay.core.budgets import dollars
 from openai_relay.core.exchange import Exchange
 from openai_relay.core.settings import LogFormat
 
@@ -30,6 +32,8 @@ LONGEST: Final = 1_024
 LONGEST_NAME: Final = 256
 
 _LEVELS: Final[dict[str, Level]] = {"upstream_error": "warning", "timeout": "warning", "bug": "error"}
+#: What models are called, where nobody means harm.
+_PLAIN_MODEL: Final = re.compile(r"[\w./:@+-]+")
 #: Not by ``strftime``, whose names follow the locale.
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -60,8 +64,17 @@ class _Line(msgspec.Struct, gc=False):
     messages_in: int | None
     messages_out: int | None
     close_code: int | None
+    stage: str
+    model: str | None
     input_tokens: int | None
+    cached_tokens: int | None
     output_tokens: int | None
+    reasoning_tokens: int | None
+    estimated: bool | None
+    cost_usd: float | None
+    queue_ms: float
+    ttfe_ms: float | None
+    events: int | None
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -93,6 +106,7 @@ def json_line(exchange: Exchange, wall_ns: int) -> bytes:
     first_byte_ns = exchange.first_byte_ns
     request_id = exchange.upstream_request_id
     usage = exchange.usage
+    first_event_ns = exchange.first_event_ns
     line = _Line(
         _timestamp(wall_ns),
         _LEVELS.get(end, "info"),
@@ -102,8 +116,8 @@ def json_line(exchange: Exchange, wall_ns: int) -> bytes:
         _clip(exchange.method, LONGEST_NAME),
         _path(exchange),
         exchange.status,
-        exchange.duration_ns // 1_000 / 1_000,
-        None if first_byte_ns is None else (first_byte_ns - exchange.opened_ns) // 1_000 / 1_000,
+        _ms(exchange.duration_ns),
+        None if first_byte_ns is None else _ms(first_byte_ns - exchange.opened_ns),
         exchange.bytes_in,
         exchange.bytes_out,
         exchange.upstream_status,
@@ -117,8 +131,17 @@ def json_line(exchange: Exchange, wall_ns: int) -> bytes:
         exchange.messages_in,
         exchange.messages_out,
         exchange.close_code,
+        exchange.stage,
+        None if exchange.model is None else _clip(exchange.model, LONGEST_NAME),
         None if usage is None else usage.input_tokens,
+        None if usage is None else usage.cached_tokens,
         None if usage is None else usage.output_tokens,
+        None if usage is None else usage.reasoning_tokens,
+        None if usage is None else usage.estimated,
+        None if exchange.cost_micro_usd is None else exchange.cost_micro_usd / 1_000_000,
+        _ms(exchange.queue_ns),
+        None if first_event_ns is None else _ms(first_event_ns - exchange.opened_ns),
+        None if first_event_ns is None else exchange.events,
     )
     try:
         encoded = _encode(line)
@@ -138,6 +161,7 @@ def combined_line(exchange: Exchange, wall_ns: int) -> bytes:
     Apache's combined format, with the client's name where the user's is.
 
     The time is that of the request, as Apache's is.  Referer and User-Agent are ``-``: header fields are not logged.
+    What Apache has no place for comes behind it, each as ``name=value``; readers of the format stop before that.
     """
     identity = exchange.identity
     name = "-" if identity is None else _field(_clip(identity.name, LONGEST_NAME)).replace(" ", "\\x20") or "-"
@@ -148,14 +172,35 @@ def combined_line(exchange: Exchange, wall_ns: int) -> bytes:
     address = _field(_clip(exchange.client_address, LONGEST_NAME)).replace(" ", "\\x20") or "-"
     started = _apache_second((wall_ns - exchange.duration_ns) // 1_000_000_000)
     sent = exchange.bytes_out or "-"
-    return f'{address} - {name} [{started}] "{request}" {exchange.status:03d} {sent} "-" "-"\n'.encode()
+    rest = " ".join([f"{key}={value}" for key, value in _accounted(exchange)])
+    return f'{address} - {name} [{started}] "{request}" {exchange.status:03d} {sent} "-" "-" {rest}\n'.encode()
+
+
+def _accounted(exchange: Exchange) -> list[tuple[str, str]]:
+    """What a combined line says behind Apache's fields; ``-`` is unknown, or not so."""
+    usage = exchange.usage
+    tokens: tuple[str, ...] = ("-",) * 5
+    if usage is not None:
+        counts = (usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.reasoning_tokens)
+        tokens = (*map(str, counts), "true" if usage.estimated else "false")
+    cost, first_event_ns = exchange.cost_micro_usd, exchange.first_event_ns
+    return [
+        ("model", "-" if exchange.model is None else f'"{_field(_clip(exchange.model, LONGEST_NAME))}"'),
+        ("stage", exchange.stage),
+        *zip(("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "estimated"), tokens, strict=True),
+        ("cost_usd", "-" if cost is None else f"{cost / 1_000_000:.6f}"),
+        ("queue_ms", f"{_ms(exchange.queue_ns):.3f}"),
+        ("ttfe_ms", "-" if first_event_ns is None else f"{_ms(first_event_ns - exchange.opened_ns):.3f}"),
+        ("events", "-" if first_event_ns is None else str(exchange.events)),
+    ]
 
 
 def text_line(exchange: Exchange, wall_ns: int) -> bytes:
     """
-    One short line for a person at a terminal, in UTC and without colours.
+    One short line for a person at a terminal, in UTC and without colours; what was not is left out.
 
-    ``18:28:00.123 alice POST /v1/chat/completions 200 in 1.24 s (first byte 310 ms), 312 B up, 4.1 kB down``
+    ``18:28:00.123 alice POST /v1/responses 200 in 1.24 s (first byte 310 ms), 312 B up, 4.1 kB down, gpt-5: 100 tokens
+    in (20 cached), 50 out (10 reasoning), $0.00125``
     """
     name = "(nobody)" if exchange.identity is None else _clip(exchange.identity.name, LONGEST_NAME)
     parts = [
@@ -166,18 +211,47 @@ def text_line(exchange: Exchange, wall_ns: int) -> bytes:
         str(exchange.status) if exchange.status else "unanswered",
         f"in {_duration(exchange.duration_ns)}",
     ]
-    if exchange.first_byte_ns is not None:
-        parts.append(f"(first byte {_duration(exchange.first_byte_ns - exchange.opened_ns)})")
+    if times := _times(exchange):
+        parts.append(f"({', '.join(times)})")
     text = " ".join(parts) + f", {_size(exchange.bytes_in)} up, {_size(exchange.bytes_out)} down"
+    if exchange.first_event_ns is not None:
+        text += f" in {exchange.events} events"
     if exchange.messages_in is not None:
         text += f", {exchange.messages_in} messages up, {exchange.messages_out} down"
+    if exchange.model is not None or exchange.usage is not None:
+        text += f", {_used(exchange)}"
     if exchange.error is not None:
-        text += f"; {exchange.end}: {exchange.error.code}"
+        text += f"; {exchange.end} when {exchange.stage}: {exchange.error.code}"
         if detail := _detail(exchange):
             text += f": {detail}"
     if not text.isprintable():
         text = "".join([c if c.isprintable() else _python_escape(c) for c in text])
     return text.encode() + b"\n"
+
+
+def _times(exchange: Exchange) -> list[str]:
+    times = [f"queued {_duration(exchange.queue_ns)}"] if exchange.queue_ns else []
+    for name, ns in (("byte", exchange.first_byte_ns), ("event", exchange.first_event_ns)):
+        if ns is not None:
+            times.append(f"first {name} {_duration(ns - exchange.opened_ns)}")
+    return times
+
+
+def _used(exchange: Exchange) -> str:
+    """The model, its tokens and their cost."""
+    model, usage = exchange.model, exchange.usage
+    named = "" if model is None else _clip(model, LONGEST_NAME)
+    if named and _PLAIN_MODEL.fullmatch(named) is None:
+        named = repr(named)  # as with the client's name, it must not read as what follows
+    if usage is None:
+        return named
+    cached = f" ({usage.cached_tokens:,} cached)" if usage.cached_tokens else ""
+    reasoning = f" ({usage.reasoning_tokens:,} reasoning)" if usage.reasoning_tokens else ""
+    about = "about " if usage.estimated else ""
+    tokens = f"{about}{usage.input_tokens:,} tokens in{cached}, {usage.output_tokens:,} out{reasoning}"
+    if exchange.cost_micro_usd:
+        tokens += f", {dollars(exchange.cost_micro_usd)}"
+    return f"{named}: {tokens}" if named else tokens
 
 
 def _path(exchange: Exchange) -> str:
@@ -199,6 +273,10 @@ def _detail(exchange: Exchange) -> str | None:
 
 def _clip(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[:longest] + "…"
+
+
+def _ms(ns: int) -> float:
+    return ns // 1_000 / 1_000
 
 
 def _timestamp(wall_ns: int) -> str:

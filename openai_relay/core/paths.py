@@ -53,6 +53,11 @@ class PathPolicy:
         self._allowed_told = f"The relay does not allow this path. It forwards: {names}"
         self._refused_told = "The relay does not allow this path: its operator has denied it."
 
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """What is allowed, each with a slash at its end."""
+        return tuple(entry.decode() for entry in self._allow)
+
     def check(self, target: bytes, method: bytes = b"GET") -> None:
         """
         Let the target pass, in silence.

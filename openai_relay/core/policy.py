@@ -20,7 +20,7 @@ from openai_relay.core.errors import (
     ModelNotAllowed,
 )
 from openai_relay.core.globs import GlobTable
-from openai_relay.core.limit_rules import KeyLimits, Quota
+from openai_relay.core.limit_rules import KeyLimits, LimitSettings, Quota
 from openai_relay.core.paths import PathPolicy
 
 Unlimited = Literal["unlimited"]
@@ -200,6 +200,7 @@ class PolicyBook:
     The policies of all clients, by name.
 
     :param defaults: what holds where neither client nor tier says otherwise.
+    :param default_tier: of every client that is in none by its own rules.
     :raises BadPolicy: for the first rule that cannot be used.
     """
 
@@ -210,20 +211,23 @@ class PolicyBook:
         defaults: Rules | None = None,
         tiers: Mapping[str, Rules] | None = None,
         clients: Mapping[str, ClientRules] | None = None,
+        default_tier: str | None = None,
     ) -> None:
         defaults, tiers = defaults or Rules(), tiers or {}
-        self._default = _policy("defaults", defaults, None)
+        everyone = _policy("limits", defaults, None)
         for name, rules in tiers.items():  # those that nobody is in are checked, too
             _policy(f"tiers.{name}", _over(rules, defaults), name)
+        if default_tier is None:
+            self._default = everyone
+        else:
+            self._default = _policy("identity", _over(_tier(tiers, default_tier, "identity"), defaults), default_tier)
         self._policies: dict[str, Policy] = {}
         for name, client in (clients or {}).items():
             table, base = f"clients.{name}", defaults
-            if client.tier is not None:
-                if client.tier not in tiers:
-                    there = ", ".join(sorted(tiers)) or "none"
-                    raise BadPolicy(table, "tier", f"there is no [tiers.{client.tier}]; there are: {there}")
-                base = _over(tiers[client.tier], defaults)
-            self._policies[name] = _policy(table, _over(client.rules, base), client.tier)
+            tier = client.tier or default_tier
+            if tier is not None:
+                base = _over(_tier(tiers, tier, table), defaults)
+            self._policies[name] = _policy(table, _over(client.rules, base), tier)
 
     def policy(self, name: str) -> Policy:
         """What holds for a client; for one without rules of its own, the defaults."""
@@ -233,6 +237,30 @@ class PolicyBook:
     def names(self) -> tuple[str, ...]:
         """The clients that have rules of their own."""
         return tuple(self._policies)
+
+
+def defaults_of(settings: LimitSettings) -> Rules:
+    """What ``[limits]`` says, as the rules behind everybody's own."""
+    return Rules(
+        limits=QuotaRules(
+            settings.requests_per_minute,
+            settings.burst,
+            settings.tokens_per_minute,
+            settings.token_burst,
+            settings.concurrent,
+        ),
+        shadow=settings.shadow,
+        max_wait=settings.max_wait,
+        max_queue=settings.max_queue,
+    )
+
+
+def _tier(tiers: Mapping[str, Rules], name: str, table: str) -> Rules:
+    if name not in tiers:
+        key = "default_tier" if table == "identity" else "tier"
+        there = ", ".join(sorted(tiers)) or "none"
+        raise BadPolicy(table, key, f"there is no [tiers.{name}]; there are: {there}")
+    return tiers[name]
 
 
 def _over(rules: Rules, base: Rules) -> Rules:

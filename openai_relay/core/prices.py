@@ -10,7 +10,7 @@ below what was used, and above it by less than a micro-dollar an exchange.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import date
 from decimal import Decimal
 from typing import Final
@@ -22,6 +22,7 @@ _MILLION: Final = 1_000_000
 _MS_PER_MINUTE: Final = 60_000
 #: A price above this (dollars) is a slip of the pen, such as one for a million tokens in cents.
 _HIGHEST: Final = 100_000
+_REMEMBERED: Final = 1_000
 
 
 class BadPrices(ValueError):
@@ -52,10 +53,15 @@ class Price:
 
     def cost(self, usage: Usage, images: int = 0, audio_ms: int = 0) -> int:
         """What this usage costs, rounded up to a whole micro-dollar."""
-        of_input = _split(usage.input_tokens, self.input, usage.cached_tokens, self.cached_input)
-        of_input += _extra(usage.input_audio_tokens, self.audio_input, self.input)
-        of_output = _split(usage.output_tokens, self.output, usage.reasoning_tokens, self.reasoning)
-        of_output += _extra(usage.output_audio_tokens, self.audio_output, self.output)
+        of_input, of_output = usage.input_tokens * self.input, usage.output_tokens * self.output
+        if usage.cached_tokens:
+            of_input += _extra(min(usage.cached_tokens, usage.input_tokens), self.cached_input, self.input)
+        if usage.input_audio_tokens:
+            of_input += _extra(usage.input_audio_tokens, self.audio_input, self.input)
+        if usage.reasoning_tokens:
+            of_output += _extra(min(usage.reasoning_tokens, usage.output_tokens), self.reasoning, self.output)
+        if usage.output_audio_tokens:
+            of_output += _extra(usage.output_audio_tokens, self.audio_output, self.output)
         exact = (max(of_input, 0) + max(of_output, 0)) * _MS_PER_MINUTE
         exact += images * self.per_image * _MILLION * _MS_PER_MINUTE + audio_ms * self.per_minute * _MILLION
         return -(-exact // (_MILLION * _MS_PER_MINUTE))
@@ -63,11 +69,6 @@ class Price:
     def estimate(self, input_tokens: int, output_tokens: int) -> int:
         """The most that so many tokens can cost; audio aside, which costs more than text."""
         return self.cost(Usage(input_tokens=input_tokens, output_tokens=output_tokens))
-
-
-def _split(tokens: int, price: int, part: int, price_of_part: int | None) -> int:
-    """Tokens of which a part has another price."""
-    return tokens * price + _extra(min(part, tokens), price_of_part, price)
 
 
 def _extra(part: int, price_of_part: int | None, price: int) -> int:
@@ -83,7 +84,7 @@ class Quote:
     pattern: str | None  #: the entry that it was found under
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class PriceTable:
     """Prices by model; of several entries that match, the most specific one counts."""
 
@@ -91,13 +92,25 @@ class PriceTable:
     fallback: Price  #: for a model that is not in the table, or not known
     models: GlobTable[Price]
 
+    # Of late: each request asks for one.
+    _quotes: dict[str | None, Quote] = field(default_factory=dict, repr=False, compare=False)
+
     def quote(self, model: str | None) -> Quote:
         """The price for a model."""
-        found = None if model is None else self.models.find(model)
-        if found is None:
-            return Quote(self.fallback, known=False, pattern=None)
-        return Quote(found[1], known=True, pattern=found[0])
+        quote = self._quotes.get(model)
+        if quote is None:
+            found = None if model is None else self.models.find(model)
+            quote = Quote(self.fallback, known=False, pattern=None)
+            if found is not None:
+                quote = Quote(found[1], known=True, pattern=found[0])
+            if len(self._quotes) >= _REMEMBERED:  # strangers' names must not fill the memory
+                self._quotes.clear()
+            self._quotes[model] = quote
+        return quote
 
+
+#: Nothing costs anything, and no model is known.
+NO_PRICES: Final = PriceTable(date.min, Price(), GlobTable(()))
 
 #: What a table may say, in dollars, and the field that holds it.
 _KEYS: Final = {field.name: field.name for field in fields(Price)} | {"per_second": "per_minute"}

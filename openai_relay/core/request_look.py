@@ -9,13 +9,14 @@ in other letters or behind the part that was seen, is not taken for known.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol, TypeGuard
 
 import msgspec
+from msgspec.structs import replace
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header  # type: ignore[import-untyped]
 
+from openai_relay.core.decoding import decoder_for
 from openai_relay.core.top_level import Member, TopLevel
 from openai_relay.core.usage import BYTES_PER_TOKEN
 
@@ -23,6 +24,11 @@ from openai_relay.core.usage import BYTES_PER_TOKEN
 LONGEST_MODEL: Final = 512
 #: What an image or sound inside a body is taken to cost; its length in base64 says nothing about tokens.
 TOKENS_PER_MEDIUM: Final = 1000
+#: A form brings a file: of sound, compressed as it mostly is, a token takes so many bytes, and of images not fewer.
+BYTES_PER_TOKEN_OF_FORM: Final = 800
+#: Bytes of a compressed body's text that are looked at, and how many of its own are decoded in one step.
+MOST_TEXT: Final = 1 << 22
+_STEP: Final = 1 << 12
 
 
 class Model(Enum):
@@ -34,13 +40,12 @@ class Model(Enum):
     AMBIGUOUS = "ambiguous"  #: named twice, and not the same
 
 
-@dataclass(frozen=True, slots=True)
-class RequestLook:
+class RequestLook(msgspec.Struct, frozen=True, gc=False):
     """
     What a request asks for, as far as it was seen.
 
     ``include_usage`` is ``None`` when the client says nothing about it; ``most_output`` when it sets no bound;
-    ``input_tokens`` is an estimate.
+    ``input_tokens`` is an estimate.  A ``model`` that is not ``KNOWN`` may be another one: good for watching only.
     """
 
     found: Model = Model.HIDDEN
@@ -67,7 +72,9 @@ class Scan(Protocol):
         """Tell what is known; ``whole``: no more will come."""
 
 
-def look_at(content_type: bytes, head: bytes, whole: bool, length: int | None = None) -> RequestLook:
+def look_at(
+    content_type: bytes, head: bytes, whole: bool, length: int | None = None, strict: bool = True
+) -> RequestLook:
     """
     Look at a body.
 
@@ -75,23 +82,54 @@ def look_at(content_type: bytes, head: bytes, whole: bool, length: int | None = 
     :param head: its first bytes, decoded if it was compressed.
     :param whole: whether they are all.
     :param length: of the whole body, when it is known.
+    :param strict: whether the model matters, so that one that is named twice must be noticed.
     """
-    entering = input_tokens(head, whole, length)
     boundary = boundary_of(content_type)
     if boundary is not None:
         form = FormScan(boundary)
         form.feed(head)
-        return RequestLook(*form.found(whole), stream=form.stream, input_tokens=entering)
+        entering = TOKENS_PER_MEDIUM + (length or len(head)) // BYTES_PER_TOKEN_OF_FORM
+        return RequestLook(*form.found(whole), form.stream, choices=form.choices, input_tokens=entering)
+    entering = input_tokens(head, whole, length)
     asked = _decoded(head) if whole else None
     if whole and asked is None:
         return RequestLook(input_tokens=entering)
-    scan = JsonScan()
-    if asked is not None and _is_plain(head):
+    if asked is not None and (not strict or _is_plain(head)):
         name = asked.model if isinstance(asked.model, str) else None
         found = Model.KNOWN if name is not None else Model.ABSENT if asked.model is None else Model.HIDDEN
         return _looked(found, name, asked, entering)
+    scan = JsonScan()
     scan.feed(head)
     return _looked(*scan.found(whole), asked or scan.asked(), entering)
+
+
+def look_at_coded(
+    content_type: bytes, coding: bytes, head: bytes, whole: bool, length: int | None, strict: bool = True
+) -> RequestLook:
+    """
+    Look at a body as it came, compressed or not.
+
+    Nobody follows the rest of a compressed one, so unless all of it was seen, its model is not known.
+
+    :param coding: the value of Content-Encoding in lower case; empty without one.
+    """
+    if coding in (b"", b"identity"):
+        return look_at(content_type, head, whole, length, strict)
+    decoder = decoder_for(coding)
+    if decoder is None:
+        return RequestLook(input_tokens=input_tokens(head, whole, length))
+    texts: list[bytes] = []
+    size = at = 0
+    while at < len(head) and size <= MOST_TEXT and not decoder.lost:
+        texts.append(decoder.feed(head[at : at + _STEP]))
+        size += len(texts[-1])
+        at += _STEP
+    # What was not decoded will be about as dense as what was.
+    coded = max(length or 0, len(head))
+    length = max(coded, coded * size // max(min(at, len(head)), 1))
+    ended = whole and at >= len(head) and decoder.ended
+    look = look_at(content_type, b"".join(texts), ended, length, strict)
+    return look if ended or look.found is not Model.KNOWN else replace(look, found=Model.HIDDEN)
 
 
 def scan_for(content_type: bytes) -> Scan:
@@ -101,12 +139,15 @@ def scan_for(content_type: bytes) -> Scan:
 
 
 def boundary_of(content_type: bytes) -> str | None:
-    """The boundary of a form; ``None`` for any other body."""
+    """The boundary of a form, empty where there is none or more than one; ``None`` for any other body."""
     if content_type[:10].lower() != b"multipart/":
         return None
-    return parse_options_header(content_type.decode("latin-1"))[1].get("boundary") or None
+    if len(_BOUNDARY.findall(content_type)) != 1:  # of two, each reader takes another
+        return ""
+    return str(parse_options_header(content_type.decode("latin-1"))[1].get("boundary", ""))
 
 
+_BOUNDARY: Final = re.compile(rb"boundary[*0-9]*\s*=", re.IGNORECASE)
 _MEDIUM: Final = re.compile(rb";base64,[A-Za-z0-9+/=_\\-]*+")
 
 
@@ -148,17 +189,15 @@ def _decoded(text: bytes) -> _Asked | None:
 
 def _is_plain(text: bytes) -> bool:
     """Whether at most one member anywhere can be a model, however it is spelled: then decoding tells all."""
-    lower = text.lower()
-    return text.count(b'"model"') == lower.count(b'"model"') <= 1 and b"\\u006" not in lower and b"\\u004" not in lower
+    if b"\\u00" in text:
+        return False
+    count = text.lower().count(b'"model"')
+    return count == 0 or (count == 1 and b'"model"' in text)
 
 
 def _looked(found: Model, name: str | None, asked: _Asked, entering: int) -> RequestLook:
     if name is not None and len(name) > LONGEST_MODEL:
         found, name = Model.HIDDEN, None
-    bounds = [
-        bound for bound in (asked.max_tokens, asked.max_completion_tokens, asked.max_output_tokens) if _is_count(bound)
-    ]
-    choices = [count for count in (asked.n, asked.best_of) if _is_count(count)]
     options = asked.stream_options
     wanted = options.get("include_usage") if isinstance(options, dict) else None
     return RequestLook(
@@ -166,10 +205,18 @@ def _looked(found: Model, name: str | None, asked: _Asked, entering: int) -> Req
         name,
         asked.stream is True,
         wanted if isinstance(wanted, bool) else None,
-        max(choices, default=1) or 1,
-        max(bounds, default=None),
+        _largest(asked.n, asked.best_of) or 1,
+        _largest(asked.max_tokens, asked.max_completion_tokens, asked.max_output_tokens),
         entering,
     )
+
+
+def _largest(*values: object) -> int | None:
+    largest = None
+    for value in values:
+        if value is not None and _is_count(value) and (largest is None or value > largest):
+            largest = value
+    return largest
 
 
 def _is_count(value: object) -> TypeGuard[int]:
@@ -205,44 +252,60 @@ class JsonScan:
 
 
 class FormScan:
-    """Finds the fields of a form that arrives in blocks."""
+    """
+    Finds the fields of a form that arrives in blocks.
+
+    :param boundary: empty if there is none, and then nothing can be read.
+    """
 
     def __init__(self, boundary: str) -> None:
-        self._parser = PushMultipartParser(boundary)
         self._name: str | None = None
         self._value = b""
         self._values: list[str | None] = []
-        self._broken = False
+        self._parser: PushMultipartParser | None = None
         self.stream = False
+        self.choices = 1
+        try:
+            self._parser = PushMultipartParser(boundary)
+        except MultipartError:  # nobody's boundary
+            return
 
     def feed(self, block: bytes) -> None:
         """Read the next block."""
         try:
             # To the parser an empty block is the end.
-            for event in self._parser.parse(block) if block and not self._broken else ():
+            for event in self._parser.parse(block) if block and self._parser is not None else ():
                 self._take(event)
         except (MultipartError, ValueError):
-            self._broken = True
+            self._parser = None
 
     def _take(self, event: MultipartSegment | bytearray | None) -> None:
         if isinstance(event, MultipartSegment):
             self._name, self._value = str(event.name or "").lower(), b""
         elif event is not None:
-            if self._name in ("model", "stream") and len(self._value) <= LONGEST_MODEL:
+            if self._name in _FIELDS and len(self._value) <= LONGEST_MODEL:
                 self._value += event[: LONGEST_MODEL + 1]
         elif self._name == "model":
-            self._values.append(_text(self._value))
+            name = _text(self._value)
+            if len(self._values) < 2 and name not in self._values:  # two are too many already
+                self._values.append(name)
         elif self._name == "stream":
             self.stream = self._value.strip().lower() in (b"true", b"1")
+        elif self._name == "n" and _COUNT.fullmatch(self._value) is not None:
+            self.choices = int(self._value) or 1
 
     def found(self, whole: bool) -> tuple[Model, str | None]:
         """Tell what is known of the model."""
-        if whole and not self._broken:
+        if whole and self._parser is not None:
             try:
                 self._parser.close()
             except MultipartError:  # no form, or half of one
-                self._broken = True
-        return _settled(self._values, not self._broken, whole)
+                self._parser = None
+        return _settled(self._values, self._parser is not None, whole)
+
+
+_FIELDS: Final = frozenset({"model", "stream", "n"})
+_COUNT: Final = re.compile(rb"[0-9]{1,6}")
 
 
 def _settled(names: list[str | None], readable: bool, whole: bool) -> tuple[Model, str | None]:

@@ -7,9 +7,15 @@ does.  Times are seconds, sizes are bytes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Literal
+
+from openai_relay.core.limit_rules import LimitSettings as LimitSettings  # one of them, wherever it lives
+from openai_relay.core.policy import ClientRules, Rules
+from openai_relay.core.prices import NO_PRICES, PriceTable
 
 ClientAuth = Literal["required", "optional"]
 NameFrom = Literal["cn", "dns", "uri", "email"]
@@ -70,6 +76,7 @@ class IdentitySettings:
 
     name: NameFrom = "cn"
     limit_by: LimitBy = "certificate"
+    default_tier: str | None = None  #: of every client that is in none by its own rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,8 @@ class UpstreamSettings:
     ca: Path | None = SYSTEM_CA
     authorization: Authorization = "inject"
     api_key: Secret | None = None
+    keys: Mapping[str, Secret] = field(default_factory=dict)  #: others, by the name that a client's rules say
+    include_usage: bool = True  #: ask for the usage of chat streams where the client does not, and keep it from him
     organization: str | None = None
     project: str | None = None
     allow_paths: tuple[str, ...] = ("/v1/",)
@@ -100,12 +109,27 @@ class WebSocketSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class LimitSettings:
-    """What each certificate may do; ``None`` is unlimited."""
+class StateSettings:
+    """What outlives the process; ``None``: nothing does."""
 
-    requests_per_minute: float | None = None
-    burst: int | None = None  #: how many requests at once; default: a minute's worth, at least 1
-    concurrent: int | None = None
+    directory: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSettings:
+    """Where each exchange is written down."""
+
+    enabled: bool = True
+    database: Path | None = None  #: ``None``: ``ledger.sqlite3`` in the state's directory; without that there is none
+    retention_days: int | None = 90  #: of single exchanges, whose sums are kept longer; ``None``: for ever
+
+
+@dataclass(frozen=True, slots=True)
+class AccountingSettings:
+    """What things cost, and when a day begins."""
+
+    prices: PriceTable = NO_PRICES
+    time_zone: tzinfo = UTC
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,5 +155,10 @@ class Settings:
     upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
     websocket: WebSocketSettings = field(default_factory=WebSocketSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    tiers: Mapping[str, Rules] = field(default_factory=dict)
+    clients: Mapping[str, ClientRules] = field(default_factory=dict)
+    accounting: AccountingSettings = field(default_factory=AccountingSettings)
+    state: StateSettings = field(default_factory=StateSettings)
+    ledger: LedgerSettings = field(default_factory=LedgerSettings)
     log: LogSettings = field(default_factory=LogSettings)
     admin: AdminSettings = field(default_factory=AdminSettings)

@@ -139,10 +139,10 @@ class EventReader:
     def _completed(self, body: bytes, dropped: int) -> int:
         """Look at the events of ``body``, between which blank lines stand."""
         before = self.events
-        for event in body.split(b"\n\n"):
+        for event in body.split(b"\n\n") if b"\n" in body else (body,):
             if event[:5] != b"data:" and not dropped:
                 event = event.lstrip(b"\n")
-                if len(event) <= self._longest and _DATA_LINE.search(event) is None:
+                if len(event) <= self._longest and b"\ndata:" not in event and _DATA_LINE.search(event) is None:
                     continue
             self.events += 1
             if dropped or len(event) > self._longest:
@@ -163,7 +163,8 @@ class EventReader:
             self.pieces += len(pieces)
             self.text_bytes += len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
             # It neither ends nor fails, and quick looks are enough: nearly every event is of this kind.
-            if b'"usage"' not in event or event.count(b'"usage":null') == event.count(b'"usage"'):
+            usage = event.find(b'"usage"')
+            if usage < 0 or (event.startswith(b":null", usage + 7) and event.find(b'"usage"', usage + 12) < 0):
                 return False
         return _TELLS.search(event) is not None
 

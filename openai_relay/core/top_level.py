@@ -22,9 +22,26 @@ LONGEST_NAME: Final = 256
 MOST_MEMBERS: Final = 64
 
 _WHITE: Final = re.compile(rb"[ \t\r\n]*+")
-_INSIDE: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_INSIDE: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _SCALAR: Final = re.compile(rb"[-+.0-9a-zA-Z]*+")
-_STRUCTURE: Final = re.compile(rb'["{}\[\]]')
+_OPENING: Final = re.compile(rb"[{\[]*+")
+_CLOSING: Final = re.compile(rb"[}\]]*+")
+
+
+def _balanced(levels: int) -> re.Pattern[bytes]:
+    """
+    All up to a bracket that is not closed in this block, or holds too many levels or a long string.
+
+    One call reads so far.  What it stops at it has read to no avail, once for each level: hence no long strings.
+    """
+    plain = rb'[^"{}\[\]]++|"[^"\\]{0,2048}+(?:\\.[^"\\]{0,256}+){0,128}+"'
+    pattern = rb"(?:%b)*+" % plain
+    for _ in range(levels):
+        pattern = rb"(?:%b|[{\[]%b[}\]])*+" % (plain, pattern)
+    return re.compile(pattern, re.DOTALL)
+
+
+_BALANCED: Final = _balanced(8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,15 +190,20 @@ class TopLevel:
                 at, over = self._string(block, at)
                 self._quoted = not over
                 continue
-            found = _STRUCTURE.search(block, at)
-            if found is None:
-                at = len(block)
-                break
-            at = found.end()
-            if found[0] == b'"':
+            at = _end(_BALANCED, block, at)
+            if block[at : at + 1] == b'"':  # a string that is long, or ends in another block
                 self._quoted = True
-            else:
-                self._depth += 1 if found[0] in b"{[" else -1
+                at += 1
+                continue
+            closed = _end(_CLOSING, block, at)
+            if closed > at:
+                levels = min(closed - at, self._depth)
+                self._depth -= levels
+                at += levels
+                continue
+            opened = _end(_OPENING, block, at)
+            self._depth += opened - at
+            at = opened
         return self._took(block, start, at, not self._depth)
 
     def _string(self, block: bytes, at: int) -> tuple[int, bool]:

@@ -8,7 +8,6 @@ told at all there is an estimate from what was seen, marked as one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -19,12 +18,13 @@ from openai_relay.core.sse import EventReader
 LONGEST_BODY: Final = 1 << 16
 #: What a token is taken to be where nobody counts: about right for English prose, and for JSON a little much.
 BYTES_PER_TOKEN: Final = 4
+#: Pieces that are longer on average are of several tokens: a word with its space is often one, and rarely so long.
+_LONG_TOKEN: Final = 9
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """
-    Tokens of one or more answers.
+    Tokens of one or more answers; a struct, as one is made for each exchange and a frozen dataclass is slow to make.
 
     ``cached_tokens`` and ``input_audio_tokens`` are part of ``input_tokens``;
     ``reasoning_tokens`` and ``output_audio_tokens`` are part of ``output_tokens``.
@@ -128,8 +128,6 @@ def usage_of_body(text: bytes) -> Usage | None:
     :param text: a JSON object.
     :returns: ``None`` when it tells no usage, as a moderation or an error, or is not JSON.
     """
-    if b'"usage"' not in text:
-        return None
     try:
         return _of_tokens(_decode_body(text).usage)
     except (ValueError, RecursionError):  # not JSON, not UTF-8, too deep
@@ -161,15 +159,16 @@ def usage_at_end(text: bytes) -> Usage | None:
     return None
 
 
-def estimate(input_bytes: int, pieces: int, text_bytes: int) -> Usage:
+def estimate(input_tokens: int, pieces: int, text_bytes: int) -> Usage:
     """
     What it may have cost where nobody says: reasoning that is not shown is not in it.
 
-    :param input_bytes: of the request's text.
-    :param pieces: how many pieces of text came in events; an upstream sends about one token in each, or several.
+    :param input_tokens: of the request, estimated themselves.
+    :param pieces: how many pieces of text came in events: of a token each, if they are as short as tokens are.
     :param text_bytes: of the answer's text.
     """
-    return Usage(_tokens(input_bytes), output_tokens=max(pieces, _tokens(text_bytes)), estimated=True)
+    short = text_bytes <= pieces * _LONG_TOKEN
+    return Usage(input_tokens, output_tokens=pieces if short else max(pieces, _tokens(text_bytes)), estimated=True)
 
 
 class StreamMeter:
@@ -203,9 +202,15 @@ class StreamMeter:
         """How many events came."""
         return self._reader.events
 
-    def account(self, input_bytes: int) -> Usage:
-        """What it cost: as told, or else estimated from what came."""
-        return self.usage or estimate(input_bytes, self._reader.pieces, self._reader.text_bytes)
+    @property
+    def pieces(self) -> int:
+        """How many pieces of the answer's text came."""
+        return self._reader.pieces
+
+    @property
+    def text_bytes(self) -> int:
+        """Their length."""
+        return self._reader.text_bytes
 
     def _look(self, data: bytes, whole: bool) -> None:
         if not whole:
@@ -235,19 +240,23 @@ class BodyMeter:
 
     __slots__ = ("_parts", "_stored", "size")
 
+    #: As of a stream, which has some.
+    pieces: Final = 0
+
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._stored = 0
         self.size = 0
 
-    def feed(self, block: bytes) -> None:
-        """Keep the next block, or the end of what came, if that is long."""
+    def feed(self, block: bytes) -> int:
+        """Keep the next block, or the end of what came, if that is long; it completes no event."""
         self._parts.append(block)
         self.size += len(block)
         self._stored += len(block)
         if self._stored > 2 * LONGEST_BODY:
             self._parts = [b"".join(self._parts)[-LONGEST_BODY:]]
             self._stored = LONGEST_BODY
+        return 0
 
     @property
     def usage(self) -> Usage | None:
@@ -255,9 +264,10 @@ class BodyMeter:
         text = b"".join(self._parts)
         return usage_of_body(text) if self.size <= LONGEST_BODY else usage_at_end(text[-LONGEST_BODY:])
 
-    def account(self, input_bytes: int) -> Usage:
-        """What it cost: as told, or else estimated from what came."""
-        return self.usage or estimate(input_bytes, 0, self.size)
+    @property
+    def text_bytes(self) -> int:
+        """How much came: what of it is text nobody looks for."""
+        return self.size
 
 
 def _event(text: bytes) -> _Event | None:
@@ -296,7 +306,7 @@ def _of_tokens(told: _Tokens | None) -> Usage | None:
         _count(leaving),
         _count(of_output.reasoning_tokens),
         _count(of_output.audio_tokens),
-        float(min(max(told.seconds or 0, 0), _MOST)),
+        0.0 if told.seconds is None else float(min(max(told.seconds, 0), _MOST)),
     )
 
 
@@ -306,7 +316,11 @@ _MOST: Final = 1 << 40
 
 
 def _count(number: _Number) -> int:
-    return int(min(max(number or 0, 0), _MOST))
+    if number is None:
+        return 0
+    if isinstance(number, int) and 0 <= number <= _MOST:
+        return number
+    return int(min(max(number, 0), _MOST))
 
 
 def _tokens(size: int) -> int:

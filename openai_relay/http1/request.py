@@ -9,7 +9,7 @@ connection.  Its answer is framed here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer
@@ -18,51 +18,13 @@ from zope.interface import implementer
 
 from openai_relay.core.errors import ClientGone, ClientStalled, RelayError, RequestTimeout, TunnelIdle
 from openai_relay.http1.chunked import encode_end
+from openai_relay.http1.connection import Connection
 from openai_relay.http1.fields import Pair
-from openai_relay.http1.gate import Gate
 from openai_relay.http1.message import CHUNKED, CONTINUE, SWITCHING, RequestHead, write_fields
 
 #: Bytes of a body that are held for who has not asked for it yet.
 _HELD: Final = 65_536
 _NO_BODY: Final = frozenset({204, 304})
-
-
-class Connection(Protocol):
-    """The connection that a request came on, as far as the request needs it: `ServerConnection`."""
-
-    transport: Any
-    gate: Gate
-    client: Any
-    client_address: str
-
-    @property
-    def closing(self) -> bool:
-        """Whether it takes no further request."""
-
-    @property
-    def paused(self) -> bool:
-        """Whether nothing is read from the client at present."""
-
-    def close_after(self) -> None:
-        """Take no further request after this one."""
-
-    def pause(self) -> None:
-        """Read nothing for a while."""
-
-    def resume(self) -> None:
-        """Read again."""
-
-    def tunnel(self, request: Request) -> None:
-        """Whatever comes from here on is the body of this request."""
-
-    def exchange_over(self, request: Request) -> None:
-        """The answer is complete."""
-
-    def cut(self) -> None:
-        """End so that the client sees that its answer is not complete."""
-
-    def abort(self) -> None:
-        """Reset."""
 
 
 @implementer(IBodyProducer, IConsumer)
@@ -76,6 +38,8 @@ class Request:
     :ivar on_gone: called once, if the client leaves (or stalls) before the answer is complete.
     :ivar receiving: part of the body has still to come.
     :ivar tunnel: the answer was a 101; bytes of another protocol go both ways.
+    :ivar continued: the client was told to send the body, and nobody else need tell it.
+    :ivar taken: somebody has taken the body, or begun to.
     :ivar patience: seconds for which nothing may move in either direction; ``None``: the server's ``stall_timeout``.
     """
 
@@ -108,7 +72,11 @@ class Request:
         self._bodyless = False
         self._consumer: Any = None
         self._whole: Deferred[None] | None = None
+        self.continued = False
+        self.taken = False
         self._held: list[bytes] = []
+        self._hold = _HELD
+        self._looking: Deferred[None] | None = None
         self._ended = head.framing == 0 and fault is None
         self._failed: RelayError | None = None
         self._wanted = fault is None  # somebody may still ask for the body
@@ -116,10 +84,36 @@ class Request:
 
     # The body, upwards.
 
+    def look(self, size: int) -> Deferred[None] | None:
+        """
+        Wait for the first bytes of the body without taking it; ``peek`` then has them.
+
+        :param size: how many to wait for, if more than are held for whoever comes late; what is longer is held back.
+        :returns: what fires when they are here, or all of the body; fails if it breaks off.  ``None``: they are here.
+        """
+        if self._ended or self._failed is not None or self.bytes_in >= size:
+            return None
+        if self.awaits_continue:
+            self.send_interim(CONTINUE, b"Continue", [])
+            self.continued = True
+        self._hold = max(size, _HELD)
+        self.connection.resume()
+        self._looking = Deferred(lambda _: self._looked())
+        return self._looking
+
+    def _looked(self) -> None:
+        self._looking = None
+
+    def peek(self) -> tuple[bytes, bool]:
+        """What has come of the body, and whether that is all of it."""
+        if len(self._held) > 1:
+            self._held = [b"".join(self._held)]
+        return (self._held[0] if self._held else b""), self._ended
+
     def startProducing(self, consumer: Any) -> Deferred[None]:
         """Write the body to ``consumer``; fires when all of it has been written, fails if it breaks off."""
         whole: Deferred[None] = Deferred(lambda _: self.stopProducing())
-        self._consumer, self._whole, self._wanted = consumer, whole, False
+        self._consumer, self._whole, self._wanted, self.taken = consumer, whole, False, True
         held, self._held = self._held, []
         for block in held:
             consumer.write(block)
@@ -136,7 +130,7 @@ class Request:
         """
         if not self._ended or self._failed is not None or self._consumer is not None:
             return None
-        held, self._held, self._wanted = self._held, [], False
+        held, self._held, self._wanted, self.taken = self._held, [], False, True
         self.connection.resume()
         return held[0] if len(held) == 1 else b"".join(held)
 
@@ -172,8 +166,11 @@ class Request:
             self._consumer.write(payload)
         elif self._wanted and not self.finished:
             self._held.append(payload)
-            if self.bytes_in > _HELD:
+            if self.bytes_in > self._hold:
                 self.connection.pause()
+            if self.bytes_in >= self._hold and self._looking is not None:
+                looking, self._looking = self._looking, None
+                looking.callback(None)
 
     def body_ended(self) -> None:
         """The body is complete."""
@@ -190,9 +187,10 @@ class Request:
         self._conclude()
 
     def _conclude(self) -> None:
-        whole = self._whole
+        whole = self._whole or self._looking
         if whole is None or not (self._ended or self._failed):
             return
+        self._looking = None
         self._consumer = self._whole = None
         if self._failed is not None:
             whole.errback(self._failed)
@@ -370,5 +368,5 @@ class Request:
         return (
             self.tunnel
             or connection.gate.blocked
-            or (self.receiving and self._consumer is not None and not connection.paused)
+            or (self.receiving and (self._consumer is not None or self._looking is not None) and not connection.paused)
         )

@@ -111,6 +111,7 @@ class LedgerWriter:
         self._refused = 0  # rows; the reactor's thread
         # From here on: the writer's thread.
         self._taken = 0  # rows, ever, that wait no more
+        self._written = 0  # rows
         self._lost = 0  # rows
         self._batch: list[LedgerRow] = []  # taken from the queue, not committed
         self._store: Store | None = None
@@ -129,13 +130,23 @@ class LedgerWriter:
         return self._refused + self._lost
 
     @property
+    def written(self) -> int:
+        """Rows that were stored."""
+        return self._written
+
+    @property
+    def waiting(self) -> int:
+        """Rows that are still to be stored."""
+        return self._put - self._taken
+
+    @property
     def state(self) -> State:
         """How it is; any thread may ask."""
         reason, lost = self._reason, self.lost
         losing = lost > self._before
         if not reason and not losing:
             return State(lost=lost)
-        return State("losing" if losing else "waiting", self._put - self._taken, lost, reason or self._cause)
+        return State("losing" if losing else "waiting", self.waiting, lost, reason or self._cause)
 
     def start(self) -> None:
         """Start writing; rows that came before are written now. Not before a daemon has forked."""
@@ -143,7 +154,7 @@ class LedgerWriter:
 
     def append(self, row: LedgerRow) -> None:
         """Queue one row, or lose it when the queue is full; never blocks."""
-        if self._put - self._taken >= self._queue_rows or self._stopping.is_set():
+        if self.waiting >= self._queue_rows or self._stopping.is_set():
             self._refused += 1
             return
         self._put += 1
@@ -198,7 +209,7 @@ class LedgerWriter:
     def _end(self) -> None:
         """Write what came while the thread was told to stop, and account for what cannot be written."""
         self.work()
-        left = self._put - self._taken
+        left = self.waiting
         if left:
             self._lost += left
             self._taken += left
@@ -221,6 +232,7 @@ class LedgerWriter:
         assert self._store is not None
         try:
             self._store.append(rows)
+            self._written += len(rows)
         except BadRow as error:
             if len(rows) > 1:  # all but the bad one can be stored; what is stored twice counts once
                 for row in rows:
@@ -265,7 +277,7 @@ class LedgerWriter:
             return
         if self._reason:
             self._tell(
-                f"the ledger cannot be written: {self._reason}; rows waiting: {self._put - self._taken:,} "
+                f"the ledger cannot be written: {self._reason}; rows waiting: {self.waiting:,} "
                 f"(room for {self._queue_rows:,}), lost: {lost:,}. Traffic goes on."
             )
             self._told_reason = True

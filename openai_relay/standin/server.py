@@ -23,7 +23,7 @@ from wsproto.frame_protocol import CloseReason
 
 from openai_relay.core.errors import ClientGone, RelayError
 from openai_relay.core.settings import Secret
-from openai_relay.http1.request import Connection
+from openai_relay.http1.connection import Connection
 from openai_relay.http1.server import Request
 from openai_relay.standin import credentials
 from openai_relay.standin.answer import Call, Calls, Head

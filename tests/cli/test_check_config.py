@@ -122,3 +122,70 @@ class CheckConfigTests(SynchronousTestCase):
         self.assertIn("lists, good until", result.stdout)
         (lists / "other.crl").write_bytes(b"noise")
         self.assertRegex(self.wrong(), r"relay\.toml:\d+: listen\.crl: .*other\.crl: holds no revocation list")
+
+    def add(self, text: str) -> None:
+        self.file.write_text(f"{self.file.read_text()}\n{text}")
+
+    def test_who_may_do_what(self) -> None:
+        """Tiers, clients, budgets, state and ledger are told in the summary, and nothing is made for it."""
+        before = contents(self.directory)
+        said = self.check().stdout
+        state = self.directory / "state"
+        for line in (
+            "limits       none",
+            "tiers        none",
+            "clients      all alike",
+            f"state        {state}, which the relay makes",
+            f"ledger       {state}/ledger.sqlite3, single exchanges kept for 90 days",
+        ):
+            self.assertIn(f"\n  {line}\n", said)
+        self.assertEqual(contents(self.directory), before)
+        self.edit("[identity]", "[identity]\ndefault_tier = 'staff'")
+        limits = "max_wait = 2\nmax_queue = 3\ntokens_per_minute = 1000\nshadow = true"
+        self.edit("[limits]  #", f"[limits]\n{limits}\n#")
+        self.add("[tiers.staff]\n[tiers.other]\n[clients.alice]\nbudgets = [{ per = 'day', dollars = 5 }]\n")
+        result = self.check()
+        self.assertEqual(result.stderr, "")
+        for line in (
+            "limits       1,000 tokens a minute, 3 may wait for 2 s, shadow: nothing is refused",
+            "tiers        staff (default), other",
+            "clients      1 client has rules of its own",
+        ):
+            self.assertIn(f"\n  {line}\n", result.stdout)
+        self.assertRegex(result.stdout, r"\n  alice +staff .* \$5\.00/day ")
+
+    def test_forgetful_budgets(self) -> None:
+        """Budgets that a restart would give back are a warning."""
+        self.add("[tiers.a]\nbudgets = [{ per = 'day', dollars = 5 }]\n")
+        self.assertEqual(self.check().stderr, "")
+        self.edit('# directory = "state"', 'directory = ""')
+        result = self.check()
+        self.assertEqual(result.exit_code, 0)
+        self.assertIn("Warning: there are budgets and no ledger: each restart begins them anew", result.stderr)
+        for line in (
+            "state        none: nothing outlives the process",
+            "ledger       none, since there is no directory",
+        ):
+            self.assertIn(f"\n  {line}", result.stdout)
+        self.edit("# enabled = true\n# The file", "enabled = false\n# The file")
+        self.assertIn("\n  ledger       off\n", self.check().stdout)
+
+    def test_places_that_will_not_do(self) -> None:
+        """A directory or a ledger that cannot be used is told with the line that names it."""
+        self.edit('# directory = "state"', 'directory = "server.pem/state"')
+        self.assertRegex(self.wrong(), rf"^{re.escape(str(self.file))}:\d+: state\.directory: .* is not a directory")
+        self.edit('directory = "server.pem/state"', 'directory = "state"')
+        self.edit('# database = "state/ledger.sqlite3"', 'database = "server.pem"')
+        self.assertRegex(self.wrong(), rf"^{re.escape(str(self.file))}:\d+: ledger\.database: .* is no ledger")
+        self.edit('database = "server.pem"', 'database = "none/ledger.sqlite3"')
+        self.assertRegex(self.wrong(), r":\d+: ledger\.database: .* does not exist: make it")
+
+    def test_wrong_budget(self) -> None:
+        """A slip in a budget is told at its line."""
+        self.add("[[clients.alice.budgets]]\nper = 'fortnight'\ndollars = 5\n")
+        line = self.file.read_text().count("\n") - 1
+        self.assertEqual(
+            self.wrong(),
+            f'{self.file}:{line}: clients.alice.budgets[1].per: "fortnight" is not known; '
+            'it is one of "day", "week", "month"\n',
+        )

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from openai_relay.config.read import load, load_ledger
 from openai_relay.ledger.database import Database
 from tests.authority.directories import new_directory
 from tests.cli.commands import typed
@@ -127,17 +128,72 @@ class ConfigurationTests(UsageCase):
         file.write_text(text)
         return file
 
-    def test_named_by_the_configuration(self) -> None:
-        """The configuration's ledger is read, relative to it, without looking for its secrets."""
-        file = self.configuration('[listen]\nkey = "env:MISSING"\n[ledger]\ndatabase = "ledger.sqlite3"\n')
-        result = typed("usage", "--config", file, "--json")
+    def read(self, text: str, *words: object) -> Any:
+        result = typed("usage", "--config", self.configuration(text), "--json", *words)
         self.assertEqual(result.exit_code, 0, result.output)
-        self.assertEqual(json.loads(result.stdout)["total"]["requests"], 3)
+        return json.loads(result.stdout)
+
+    def test_named_by_the_configuration(self) -> None:
+        """The configuration's ledger is read, relative to it, without looking for its secrets, files or prices."""
+        text = (
+            '[listen]\nkey = "env:MISSING"\ncertificate = "no.pem"\n[upstream]\napi_key = "env:MISSING"\n'
+            '[accounting]\nprices = "no.toml"\n[ledger]\ndatabase = "ledger.sqlite3"\n'
+        )
+        self.assertEqual(self.read(text)["total"]["requests"], 3)
+
+    def test_in_the_state(self) -> None:
+        """Where the configuration does not name the ledger, it is in the directory of the state."""
+        (self.directory / "state").mkdir()
+        there = Database(self.directory / "state" / "ledger.sqlite3")
+        there.append([row(number, ended_ms=self.now_ms) for number in range(3)])
+        there.close()
+        self.assertEqual(self.read("")["total"]["requests"], 3)
+        (self.directory / "state").rename(self.directory / "elsewhere")
+        self.assertEqual(self.read('[state]\ndirectory = "elsewhere"\n')["total"]["requests"], 3)
+
+    def test_the_place_that_the_relay_uses(self) -> None:
+        """For any place that can be said, the ledger is the one that the whole configuration gives."""
+        for name in ("server.pem", "server.key", "ca.pem"):
+            (self.directory / name).write_text("x")
+        rest = (
+            '[listen]\ncertificate = "server.pem"\nkey = "file:server.key"\nclient_ca = "ca.pem"\n'
+            '[upstream]\napi_key = "file:server.key"\n'
+        )
+        for places in (
+            "",
+            '[state]\ndirectory = "a/b"\n',
+            '[state]\ndirectory = "/var/lib/relay"\n',
+            '[state]\ndirectory = ""\n',
+            '[state]\ndirectory = ""\n[ledger]\ndatabase = "x.db"\n',
+            '[ledger]\ndatabase = "/srv/x.db"\nretention_days = 0\n[accounting]\ntime_zone = "Asia/Tokyo"\n',
+        ):
+            file = self.configuration(rest + places)
+            settings = load(file, {})
+            self.assertEqual(load_ledger(file)[0], settings.ledger)
+            self.assertEqual(load_ledger(file)[1].time_zone, settings.accounting.time_zone)
+
+    def test_zone_of_the_configuration(self) -> None:
+        """Days begin where the configuration says, unless an option says otherwise."""
+        text = '[accounting]\ntime_zone = "Asia/Tokyo"\n[ledger]\ndatabase = "ledger.sqlite3"\n'
+        self.assertEqual(self.read(text)["timezone"], "Asia/Tokyo")
+        self.assertEqual(self.read(text)["since"][-6:], "+09:00")
+        self.assertEqual(self.read(text, "--timezone", "UTC")["timezone"], "UTC")
 
     def test_not_named(self) -> None:
-        """A configuration that is missing, is not TOML or names no ledger is told apart."""
+        """A configuration that is missing, is wrong or wants no ledger is told apart."""
         self.assertIn("no.toml does not exist", self.refused(1, "--config", self.directory / "no.toml"))
-        for text in ("", "[ledger]\n", "ledger = 3\n", "[ledger]\ndatabase = 3\n", '[ledger]\ndatabase = ""\n'):
-            said = self.refused(78, "--config", self.configuration(text))
-            self.assertIn('ledger.database names no file: write database = "ledger.sqlite3" under [ledger]', said)
-        self.assertIn("check-config", self.refused(78, "--config", self.configuration("[ledger\n")))
+        for text, told in (
+            ("ledger = 3\n", "relay.toml:1: ledger: must be a table, and this is a whole number"),
+            ("[ledger]\ndatabase = 3\n", "relay.toml:2: ledger.database: must be text, and this is a whole number"),
+            ('[ledger]\ndatabase = ""\n', "relay.toml:2: ledger.database: names no file"),
+            ('[accounting]\ntime_zone = "X"\n', 'relay.toml:2: accounting.time_zone: "X" is no time zone'),
+            ("[state]\ndirectry = 3\n", 'relay.toml:2: state.directry: is not known; did you mean "directory"?'),
+            ("[ledger\n", "relay.toml:1: is not TOML"),
+        ):
+            self.assertIn(told, self.refused(78, "--config", self.configuration(text)))
+        for text, told in (
+            ("", "state/ledger.sqlite3 does not exist"),
+            ("[ledger]\nenabled = false\n", "relay.toml: ledger.enabled is false, so that the relay keeps no ledger"),
+            ('[state]\ndirectory = ""\n', 'relay.toml: there is no ledger, since state.directory is ""'),
+        ):
+            self.assertIn(told, self.refused(1, "--config", self.configuration(text)))

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from openai_relay.config.problems import BadConfiguration
 from openai_relay.config.read import load
-from openai_relay.core.settings import Settings
+from openai_relay.core.settings import AccountingSettings, Settings
 
 #: The least that a configuration needs.
 LISTEN = '[listen]\ncertificate = "server.pem"\nkey = "file:server.key"\nclient_ca = "ca.pem"\n'
 UPSTREAM = '[upstream]\napi_key = "env:OPENAI_API_KEY"\n'
 MINIMAL = LISTEN + UPSTREAM
 
+#: The least that a table of prices needs, with a price for one model.
+PRICES = 'as_of = "2026-06-01"\n[fallback]\ninput = 1\n[models.m]\ninput = 2\n'
+
 ENVIRONMENT = {"OPENAI_API_KEY": "a-key"}
+
+
+def without_prices(settings: Settings) -> Settings:
+    """The settings as they can be compared: a table of prices is equal to itself only."""
+    return replace(settings, accounting=AccountingSettings(time_zone=settings.accounting.time_zone))
 
 
 class ConfigurationCase(SynchronousTestCase):

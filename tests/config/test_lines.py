@@ -90,6 +90,9 @@ class Author:
                 opening, closing = self.choose(("[", "]"), ("[[", "]]"), ("[ ", " ]"))
                 self.write(opening)
                 table = self.name(())
+                if opening == "[[":
+                    table = (*table, 0)
+                    self.note(table)
                 self.write(closing)
             else:
                 self.pair(table, 2)
@@ -125,9 +128,27 @@ class KeyLinesTests(SynchronousTestCase):
         """Each item of a list has a line."""
         self.assertEqual(key_lines('p = ["a",\n # ,\n "b"]')["p", 1], 3)
 
-    def test_first_of_several(self) -> None:
-        """What stands twice counts where it stands first."""
-        self.assertEqual(key_lines("[[a]]\nb = 1\n[[a]]\nb = 2\n")["a", "b"], 2)
+    def test_lists_of_tables(self) -> None:
+        """Each ``[[name]]`` is an item, and what follows is in the newest one, lists of its own included."""
+        lines = key_lines("[[a]]\nb = 1\n[[a.c]]\n[[a.c]]\nd = 1\n[[a]]\nb = 2\n[a.e]\n[[a.c]]\nd = 2\n")
+        self.assertEqual(
+            lines,
+            {
+                ("a",): 1,
+                ("a", 0): 1,
+                ("a", 0, "b"): 2,
+                ("a", 0, "c"): 3,
+                ("a", 0, "c", 0): 3,
+                ("a", 0, "c", 1): 4,
+                ("a", 0, "c", 1, "d"): 5,
+                ("a", 1): 6,
+                ("a", 1, "b"): 7,
+                ("a", 1, "e"): 8,
+                ("a", 1, "c"): 9,
+                ("a", 1, "c", 0): 9,
+                ("a", 1, "c", 0, "d"): 10,
+            },
+        )
 
     def test_text_that_looks_like_keys(self) -> None:
         """The inside of a long string holds no keys."""

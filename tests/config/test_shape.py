@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from zoneinfo import ZoneInfo
 
+from openai_relay.config.accounts import BudgetTable, RulesTable
 from openai_relay.config.shape import rules, tables
 from openai_relay.config.sources import Sources
+from openai_relay.core.policy import QuotaRules
+from openai_relay.core.prices import Price
 from openai_relay.core.settings import (
     AdminSettings,
     IdentitySettings,
+    LedgerSettings,
     LimitSettings,
     LogSettings,
     Secret,
+    StateSettings,
     UpstreamSettings,
 )
-from tests.config.case import LISTEN, MINIMAL, UPSTREAM, ConfigurationCase
+from tests.config.case import LISTEN, MINIMAL, PRICES, UPSTREAM, ConfigurationCase
 
 
 class SettingsTests(ConfigurationCase):
@@ -33,6 +39,7 @@ class SettingsTests(ConfigurationCase):
 
     def test_every_key(self) -> None:
         """Each key of each table arrives where it belongs."""
+        (self.directory / "prices.toml").write_text(PRICES)
         settings = self.read(
             LISTEN
             + """
@@ -58,6 +65,7 @@ class SettingsTests(ConfigurationCase):
             project = "proj_b"
             allow_paths = ["/v1/", "/v2/"]
             deny_paths = []
+            include_usage = false
             connect_timeout = 8
             first_byte_timeout = 9
             idle_timeout = 10
@@ -67,6 +75,21 @@ class SettingsTests(ConfigurationCase):
             requests_per_minute = 0.5
             burst = 12
             concurrent = 13
+            tokens_per_minute = 1000
+            token_burst = 500
+            max_wait = 2.5
+            max_queue = 3
+            shadow = true
+            expected_output = 14
+            [accounting]
+            prices = "prices.toml"
+            time_zone = "Europe/Berlin"
+            [state]
+            directory = "kept/here"
+            [ledger]
+            enabled = false
+            database = "rows.db"
+            retention_days = 0
             [log]
             format = "combined"
             [admin]
@@ -91,6 +114,7 @@ class SettingsTests(ConfigurationCase):
                 project="proj_b",
                 allow_paths=("/v1/", "/v2/"),
                 deny_paths=(),
+                include_usage=False,
                 connect_timeout=8.0,
                 first_byte_timeout=9.0,
                 idle_timeout=10.0,
@@ -98,13 +122,41 @@ class SettingsTests(ConfigurationCase):
                 max_idle_connections=0,
             ),
         )
-        self.assertEqual(settings.limits, LimitSettings(0.5, 12, 13))
+        self.assertEqual(settings.limits, LimitSettings(0.5, 12, 13, 1000.0, 500, 2.5, 3, True, 14))
+        self.assertEqual(settings.accounting.prices.quote("m").price, Price(input=2_000_000))
+        self.assertEqual(settings.accounting.time_zone, ZoneInfo("Europe/Berlin"))
+        self.assertEqual(settings.state, StateSettings(self.directory / "kept" / "here"))
+        self.assertEqual(settings.ledger, LedgerSettings(False, self.directory / "rows.db", None))
         self.assertEqual((settings.log, settings.admin), (LogSettings("combined"), AdminSettings(None)))
 
     def test_every_key_has_a_rule(self) -> None:
         """No key of the settings is taken unchecked, and no rule is left over."""
         checked = {kind: set(keys) for kind, keys in rules(Sources(self.directory, {})).items()}
-        self.assertEqual(checked, {kind: {field.name for field in fields(kind)} for kind in tables().values()})
+        kinds = (*tables().values(), RulesTable, BudgetTable, QuotaRules)
+        self.assertEqual(checked, {kind: {field.name for field in fields(kind)} for kind in kinds})
+
+    def test_defaults_of_the_accounting(self) -> None:
+        """State and ledger are beside the file, and the prices are those that are shipped."""
+        settings = self.read(MINIMAL)
+        self.assertEqual(settings.state.directory, self.directory / "state")
+        self.assertEqual(settings.ledger.database, self.directory / "state" / "ledger.sqlite3")
+        self.assertTrue(settings.accounting.prices.quote("gpt-5.4").known)
+        self.assertFalse((self.directory / "state").exists())
+
+    def test_no_state(self) -> None:
+        """Without a directory for the state there is a ledger only where one is named."""
+        nowhere = '[state]\ndirectory = ""\n'
+        self.assertEqual(self.read(MINIMAL + nowhere).state.directory, None)
+        self.assertEqual(self.read(MINIMAL + nowhere).ledger.database, None)
+        named = self.read(MINIMAL + nowhere + '[ledger]\ndatabase = "/var/rows.db"\n').ledger.database
+        self.assertEqual(str(named), "/var/rows.db")
+
+    def test_other_keys(self) -> None:
+        """Further API keys are secrets by name, in a table of their own or on a line."""
+        for text in ('keys = { "a b" = "env:OPENAI_API_KEY" }', '[upstream.keys]\n"a b" = "env:OPENAI_API_KEY"'):
+            settings = self.read(MINIMAL + text)
+            self.assertEqual(settings.upstream.keys, {"a b": Secret(b"a-key")})
+            self.assertNotIn("a-key", repr(settings))
 
     def test_secrets_do_not_show(self) -> None:
         """The settings can be printed: neither key is in their text."""
@@ -226,6 +278,71 @@ class ContradictionTests(ConfigurationCase):
     def test_burst_without_rate(self) -> None:
         """A burst is a burst of something."""
         self.assertComplaint(MINIMAL + "[limits]\nburst = 3", "FILE:8: limits.burst: needs a rate")
+        self.assertComplaint(
+            MINIMAL + "[limits]\ntoken_burst = 3",
+            "FILE:8: limits.token_burst: needs a rate to be a burst of; set tokens_per_minute too",
+        )
+
+    def test_waiting(self) -> None:
+        """Neither a wait without a queue nor a queue without a wait is taken; the key that was set is named."""
+        for line in ("max_wait = 1", "max_queue = 1"):
+            self.assertComplaint(
+                MINIMAL + f"[limits]\n{line}",
+                f"FILE:8: limits.{line[:-4]}: max_wait and max_queue go together; set both, or neither",
+            )
+
+    def test_unlimited_is_for_accounts(self) -> None:
+        """Where nothing stands behind, there is no limit to lift."""
+        self.assertComplaint(
+            MINIMAL + '[limits]\nconcurrent = "unlimited"', "FILE:8: limits.concurrent: must be a whole number"
+        )
+
+    def test_time_zone(self) -> None:
+        """A zone that nobody knows is answered with the nearest."""
+        self.assertComplaint(
+            MINIMAL + '[accounting]\ntime_zone = "europe/berln"',
+            'FILE:8: accounting.time_zone: "europe/berln" is no time zone that this machine knows; '
+            'did you mean "Europe/Berlin"?',
+        )
+
+    def test_bad_prices(self) -> None:
+        """What is wrong with a table of prices is said with its own file and line, after what is wrong here."""
+        (self.directory / "prices.toml").write_text(PRICES + '[models."a*"]\ninput = -1\n')
+        self.assertComplaint(
+            MINIMAL + '[accounting]\nprices = "prices.toml"\n[log]\nformat = 1',
+            "FILE:10: log.format: must be text",
+            f'{self.directory}/prices.toml:7: models."a*".input: must be dollars from 0 to 100000',
+        )
+        self.assertComplaint(
+            MINIMAL + '[accounting]\nprices = "none.toml"',
+            f'FILE:8: accounting.prices: "{self.directory}/none.toml" does not exist',
+        )
+
+    def test_keys_that_are_wrong(self) -> None:
+        """Each further API key that is missing is told by its name, and one that is pasted is not repeated."""
+        self.assertComplaint(
+            MINIMAL + '[upstream.keys]\na = "env:NONE"\nb = "sk-hidden"\n',
+            "FILE:8: upstream.keys.a: the environment variable NONE is not set",
+            "FILE:9: upstream.keys.b: must say where the secret is, and not hold it",
+        )
+        self.assertComplaint(MINIMAL + "keys = 3", "FILE:7: upstream.keys: must be a table of keys by name")
+        self.assertComplaint(MINIMAL + 'keys = { "" = "env:A" }', "FILE:7: upstream.keys: has a key without a name")
+        self.assertComplaint(
+            LISTEN + '[upstream]\nauthorization = "passthrough"\nkeys = { a = "env:OPENAI_API_KEY" }',
+            "FILE:7: upstream.keys: would never be sent",
+        )
+
+    def test_state_and_ledger(self) -> None:
+        """Paths and days that cannot be are refused."""
+        self.assertComplaint(
+            MINIMAL + '[state]\ndirectory = false\n[ledger]\ndatabase = ""\nretention_days = -1',
+            "FILE:8: state.directory: must be text",
+            "FILE:10: ledger.database: names no file",
+            "FILE:11: ledger.retention_days: -1 is out of range; give a whole number from 0 to 36500",
+        )
+        self.assertComplaint(
+            MINIMAL + '[state]\ndirectory = "a\\u0000b"', "FILE:8: state.directory: holds a character that no path has"
+        )
 
     def test_same_address(self) -> None:
         """Clients and admin cannot share a port; the key that was set is the one that is named."""

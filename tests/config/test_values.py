@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from openai_relay.config.problems import Wrong
+from openai_relay.config.problems import Wrong, Wrongs
 from openai_relay.config.values import (
     LONGEST_TIMEOUT,
     Rule,
@@ -23,6 +23,7 @@ from openai_relay.config.values import (
     seconds,
     tcp_address,
     text,
+    unlimited_or,
     whole_number,
 )
 
@@ -45,6 +46,7 @@ RULES: list[Rule] = [
     seconds,
     tcp_address,
     text,
+    unlimited_or(number(0, 9)),
     whole_number(0, 9),
 ]
 
@@ -54,7 +56,7 @@ class RuleCase(SynchronousTestCase):
 
     def assertRefused(self, rule: Rule, value: object, *said: str) -> None:
         """The rule refuses the value, and its message holds what is said."""
-        message = str(self.assertRaises(Wrong, rule, value))
+        message = str(self.assertRaises((Wrong, Wrongs), rule, value))
         self.assertIn("; ", message)
         for words in said:
             self.assertIn(words, message)
@@ -67,11 +69,17 @@ class AnyValueTests(RuleCase):
     @given(st.sampled_from(RULES), ANYTHING)
     def test_taken_or_explained(self, rule: Rule, value: object) -> None:
         """A value is taken, or refused in one printable line; nothing else happens."""
+        said: list[object] = []
         try:
             rule(value)
         except Wrong as wrong:
-            self.assertIn("; ", str(wrong))
-            self.assertTrue(str(wrong).isprintable())
+            said = [wrong]
+        except Wrongs as wrongs:
+            said = [told for _, told in wrongs.findings]
+            self.assertTrue(said)
+        for told in said:
+            self.assertIn("; ", str(told))
+            self.assertTrue(str(told).isprintable())
 
 
 class NumberTests(RuleCase):
@@ -112,6 +120,13 @@ class NumberTests(RuleCase):
             self.assertRefused(seconds, value, "no time-out", "more than 0")
         self.assertRefused(seconds, True, "number of seconds")
         self.assertRefused(seconds, "10s", "this is text")
+
+    def test_unlimited(self) -> None:
+        """A limit may be lifted by one word, which is told when another one is written."""
+        rule = unlimited_or(whole_number(1, 9))
+        self.assertEqual([rule("unlimited"), rule(3)], ["unlimited", 3])
+        self.assertRefused(rule, "unlimitd", '"unlimitd" is no limit', 'or "unlimited"')
+        self.assertRefused(rule, 10, "10 is out of range")
 
 
 class WordTests(RuleCase):
@@ -238,5 +253,5 @@ class PathTests(RuleCase):
         self.assertRefused(api_path, "v1/", 'does not begin with "/"')
         for path in ("/v1/../", "/v1//a", "/v1/?a", "/v1/%61", "/v1/ä", "/v1/a b", "/v1/*", "/v1;a", "/a\\b"):
             self.assertRefused(api_path, path, "plain path")
-        wrong = self.assertRaises(Wrong, paths(may_be_empty=False), ["/v1/", "v2"])
-        self.assertEqual(wrong.item, 1)
+        wrongs = self.assertRaises(Wrongs, paths(may_be_empty=False), ["/v1/", "v2", 3])
+        self.assertEqual([way for way, _ in wrongs.findings], [(1,), (2,)])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, get_args
+
 from hypothesis import strategies as st
 
 from openai_relay.core import errors
-from openai_relay.core.exchange import Exchange
+from openai_relay.core.exchange import Exchange, Stage
 from openai_relay.core.identity import Identity
+from openai_relay.core.usage import Usage
 
 SECOND = 1_000_000_000
 
@@ -18,8 +21,14 @@ CAUSES: list[errors.RelayError] = [
     errors.BadRequest('a NUL in "Host"'),
     errors.PathNotAllowed(),
     errors.RateLimited(SECOND, "Too many requests."),
+    errors.TokensLimited(SECOND, "Too many tokens."),
     errors.TooManyConcurrent(SECOND, "Too many at once."),
     errors.TooManyConnections(SECOND, "Too many connections."),
+    errors.BudgetSpent(),
+    errors.ClientDisabled(),
+    errors.ModelNotAllowed(),
+    errors.ModelHidden(),
+    errors.MethodRefused(),
     errors.ShuttingDown(),
     errors.ClientGone("after 3 events"),
     errors.UpstreamUnreachable("api.openai.com:443 refused the connection"),
@@ -55,10 +64,28 @@ def done(
     return exchange.close(10 * SECOND + round(seconds * SECOND))
 
 
+def used(
+    identity: Identity = ALICE, *, model: str | None = "gpt-5", estimated: bool = False, **course: Any
+) -> Exchange:
+    """An exchange as `done`, a stream: 100 tokens in, 20 of them cached, 50 out; it waited 0.1 s and cost 1,250 µ$."""
+    exchange = done(identity, **course)
+    exchange.stage = "streamed"
+    exchange.queue_ns = SECOND // 10
+    exchange.model = model
+    exchange.usage = Usage(100, 20, 3, 50, 10, 4, estimated=estimated)
+    exchange.cost_micro_usd = 1_250
+    exchange.events = 12
+    exchange.first_event_ns = exchange.opened_ns + SECOND * 3 // 10
+    return exchange
+
+
 #: Text as bad as it gets: controls, quotes, line ends of all kinds, bidi marks, bytes that were not UTF-8.
 #: Joined of pieces, as an alphabet is merged into ranges in which the bad ones are too rare to be met.
 _BAD = '"\\\n\r\t\x00\x1b\x7f\x85\x9b\u2028\u2029\u202e\ud800\udcff\U0001f980\U000e0001 ?,{}[]'
 nasty = st.lists(st.sampled_from(_BAD) | st.text(max_size=4), max_size=12).map("".join)
+
+
+usages = st.builds(Usage, *[st.integers(0, 10**15)] * 6, estimated=st.booleans())
 
 
 @st.composite
@@ -88,5 +115,12 @@ def exchanges(draw: st.DrawFn) -> Exchange:
         upstream_request_id=draw(st.none() | nasty),
         upstream_status=draw(st.none() | st.integers(100, 999)),
         error=draw(st.none() | st.sampled_from(CAUSES) | nasty.map(errors.UpstreamError)),
+        stage=draw(st.sampled_from(get_args(Stage))),
+        queue_ns=draw(st.integers(0, 10**13)),
+        model=draw(st.none() | nasty | nasty.map(lambda text: text * 500)),
+        usage=draw(st.none() | usages),
+        cost_micro_usd=draw(st.none() | st.integers(0, 10**15)),
+        events=draw(st.integers(0, 10**9)),
+        first_event_ns=None if waited_ns is None else draw(st.none() | st.just(opened_ns + waited_ns)),
     )
     return exchange.close(opened_ns + (waited_ns or 0) + draw(st.integers(0, 10**13)))

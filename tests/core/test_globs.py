@@ -69,3 +69,10 @@ class GlobTableTests(SynchronousTestCase):
         table = GlobTable([("b*", 1), ("a", 2)])
         self.assertTrue(table)
         self.assertEqual(table.patterns, ("b*", "a"))
+
+    def test_equal(self) -> None:
+        """Tables of the same entries in the same order are equal."""
+        table = GlobTable([("b*", 1), ("a", 2)])
+        self.assertEqual(table, GlobTable([("b*", 1), ("a", 2)]))
+        self.assertEqual(hash(table), hash(GlobTable([("b*", 1), ("a", 2)])))
+        self.assertNotEqual(table, GlobTable([("a", 2), ("b*", 1)]))

@@ -11,8 +11,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from twisted.trial.unittest import SynchronousTestCase
 
 from openai_relay.core.errors import RateLimited, TooManyConcurrent
+from openai_relay.core.globs import GlobTable
+from openai_relay.core.limit_rules import KeyLimits, LimitSettings, Quota
 from openai_relay.core.limits import HeldLease, Lease, Limiter, Limits
-from openai_relay.core.settings import LimitSettings
 from tests.core.clocks import SECOND, FakeClock
 
 
@@ -291,3 +292,51 @@ class LimiterTests(SynchronousTestCase):
         refusal = self.refusal(limiter)
         self.assertGreaterEqual(Fraction(refusal.wait_ns) * Fraction(per_minute), 60 * SECOND)
         self.assertLess(Fraction(refusal.wait_ns - 1) * Fraction(per_minute), 60 * SECOND)
+
+
+class StandingTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = FakeClock()
+        own = Quota.of(requests_per_minute=60, burst=10, tokens_per_minute=60_000, concurrent=3)
+        group = Quota.of(requests_per_minute=6)
+        self.limits = KeyLimits(own, GlobTable([("gpt-5*", group)]))
+        self.limiter = Limiter(self.limits, self.clock)
+
+    def test_new_key(self) -> None:
+        """A key that never came has all that its limits give, and is not remembered for the question."""
+        own, group = self.limiter.standing("anna")
+        assert own.requests is not None and own.tokens is not None and group.requests is not None
+        self.assertEqual((own.pattern, own.requests.left, own.tokens.left, own.concurrent), (None, 10, 60_000, 3))
+        self.assertEqual(
+            (group.pattern, group.requests.left, group.tokens, group.concurrent), ("gpt-5*", 6, None, None)
+        )
+        self.assertEqual(len(self.limiter), 0)
+
+    def test_where_it_stands(self) -> None:
+        """What was taken is missing, in the key's own limits and in its model's; asking takes nothing."""
+        lease = self.limiter.admit("anna", model="gpt-5-mini", tokens=1_000)
+        for _ in range(2):
+            own, group = self.limiter.standing("anna")
+            assert own.requests is not None and own.tokens is not None and group.requests is not None
+            self.assertEqual((own.requests.left, own.requests.full_in), (9, SECOND))
+            self.assertEqual((own.tokens.left, own.tokens.full_in), (59_000, SECOND))
+            self.assertEqual((group.requests.left, group.requests.full_in), (5, 10 * SECOND))
+            self.assertEqual((own.open, group.open), (1, 1))
+        self.assertEqual(self.limiter.open, 1)
+        lease.release()
+        self.assertEqual([levels.open for levels in self.limiter.standing("anna")], [0, 0])
+        self.assertEqual(self.limiter.open, 0)
+
+    def test_debt(self) -> None:
+        """Of a limit that is overdrawn nothing is left, and the time tells how far."""
+        self.limiter.admit("anna", tokens=1_000).settle(90_000)
+        own, _ = self.limiter.standing("anna")
+        assert own.tokens is not None
+        self.assertEqual((own.tokens.left, own.tokens.full_in), (0, 90 * SECOND))
+
+    def test_other_limits(self) -> None:
+        """After a reload the question is answered by the new limits, less what was taken under the old ones."""
+        self.limiter.admit("anna")
+        [own] = self.limiter.standing("anna", KeyLimits(Quota.of(requests_per_minute=30, burst=5)))
+        assert own.requests is not None
+        self.assertEqual((own.requests.left, own.requests.full_in, own.tokens), (4, 2 * SECOND, None))

@@ -23,7 +23,8 @@ from openai_relay.core.log_line import (
     resolve,
     text_line,
 )
-from tests.core.exchanges import ALICE, CAUSES, done, exchanges, nasty
+from openai_relay.core.usage import Usage
+from tests.core.exchanges import ALICE, CAUSES, done, exchanges, nasty, used
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "logs.md"
 
@@ -32,7 +33,10 @@ NOW = 1_795_458_485_123_456_789
 times = st.integers(0, 10**10 * 1_000_000_000)
 
 COMBINED = re.compile(
-    r'(\S+) - (\S+) \[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d \+0000)\] "((?:[^"\\]|\\.)*)" (\d{3}) (\d+|-) "-" "-"'
+    r'(\S+) - (\S+) \[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d \+0000)\] "((?:[^"\\]|\\.)*)" (\d{3}) (\d+|-) "-" "-" '
+    r'model=(-|"(?:[^"\\]|\\.)*") stage=([a-z]+) input_tokens=(\d+|-) cached_tokens=(\d+|-) output_tokens=(\d+|-) '
+    r"reasoning_tokens=(\d+|-) estimated=(true|false|-) cost_usd=(\d+\.\d{6}|-) queue_ms=(\d+\.\d{3}) "
+    r"ttfe_ms=(\d+\.\d{3}|-) events=(\d+|-)"
 )
 
 
@@ -69,8 +73,29 @@ class JsonLineTests(SynchronousTestCase):
             b'"cert_serial":"1f3c9e","method":"POST","path":"/v1/chat/completions","status":200,"dur_ms":1250.0,'
             b'"ttfb_ms":250.0,"bytes_in":312,"bytes_out":4096,"upstream_status":200,"request_id":"req_1",'
             b'"relay_request_id":"relay-1","client_ip":"192.0.2.7","http_version":"1.1","end":"done",'
-            b'"error":null,"detail":null,"messages_in":null,"messages_out":null,"close_code":null,"input_tokens":null,'
-            b'"output_tokens":null}\n',
+            b'"error":null,"detail":null,"messages_in":null,"messages_out":null,"close_code":null,"stage":"accepted",'
+            b'"model":null,"input_tokens":null,"cached_tokens":null,"output_tokens":null,"reasoning_tokens":null,'
+            b'"estimated":null,"cost_usd":null,"queue_ms":0.0,"ttfe_ms":null,"events":null}\n',
+        )
+
+    def test_used(self) -> None:
+        """What an exchange used is told, with its price and the times of its stream."""
+        said = parsed(json_line(used(estimated=True), NOW))
+        self.assertEqual(
+            {name: said[name] for name in list(said)[list(said).index("stage") :]},
+            {
+                "stage": "streamed",
+                "model": "gpt-5",
+                "input_tokens": 100,
+                "cached_tokens": 20,
+                "output_tokens": 50,
+                "reasoning_tokens": 10,
+                "estimated": True,
+                "cost_usd": 0.00125,
+                "queue_ms": 100.0,
+                "ttfe_ms": 300.0,
+                "events": 12,
+            },
         )
 
     def test_documented(self) -> None:
@@ -133,7 +158,7 @@ class JsonLineTests(SynchronousTestCase):
         self.assertEqual(len(text.splitlines()), 1)
         self.assertTrue(text.isprintable())
         said = json.loads(text)
-        self.assertEqual(len(said), 25)
+        self.assertEqual(len(said), 34)
         self.assertEqual(said["status"], exchange.status)
         self.assertEqual(said["end"], exchange.end)
 
@@ -156,6 +181,7 @@ class JsonLineTests(SynchronousTestCase):
         self.assertTrue(said["path"].endswith("x…"))
         said = parsed(json_line(done(Identity("n" * 300, "f" * 64, "1", 0.0)), NOW))
         self.assertEqual(said["client"], "n" * LONGEST_NAME + "…")
+        self.assertEqual(parsed(json_line(used(model="m" * 500), NOW))["model"], "m" * LONGEST_NAME + "…")
 
 
 class CombinedLineTests(SynchronousTestCase):
@@ -163,13 +189,31 @@ class CombinedLineTests(SynchronousTestCase):
         """The client's name is the user, and the time is that of the request."""
         self.assertEqual(
             combined_line(done(), NOW),
-            b'192.0.2.7 - alice [23/Nov/2026:18:28:03 +0000] "POST /v1/chat/completions HTTP/1.1" 200 4096 "-" "-"\n',
+            b'192.0.2.7 - alice [23/Nov/2026:18:28:03 +0000] "POST /v1/chat/completions HTTP/1.1" 200 4096 "-" "-" '
+            b"model=- stage=accepted input_tokens=- cached_tokens=- output_tokens=- reasoning_tokens=- estimated=- "
+            b"cost_usd=- queue_ms=0.000 ttfe_ms=- events=-\n",
         )
+
+    def test_used(self) -> None:
+        """What Apache has no place for comes behind its fields, each with its name."""
+        self.assertTrue(
+            combined_line(used(), NOW).endswith(
+                b'200 4096 "-" "-" model="gpt-5" stage=streamed input_tokens=100 cached_tokens=20 output_tokens=50 '
+                b"reasoning_tokens=10 estimated=false cost_usd=0.001250 queue_ms=100.000 ttfe_ms=300.000 events=12\n"
+            )
+        )
+
+    def test_model_is_escaped(self) -> None:
+        """A model's name does not end its own quotes."""
+        line = combined_line(used(model='m" stage=done\n'), NOW)
+        self.assertIn(b' model="m\\" stage=done\\x0a" stage=streamed ', line)
 
     def test_nothing_known(self) -> None:
         """A request that could not be read leaves dashes."""
         exchange = Exchange(0, "relay-1", error=errors.BadRequest("no method")).close(1)
-        self.assertEqual(combined_line(exchange, NOW), b'- - - [23/Nov/2026:18:28:05 +0000] "-" 000 - "-" "-"\n')
+        self.assertTrue(
+            combined_line(exchange, NOW).startswith(b'- - - [23/Nov/2026:18:28:05 +0000] "-" 000 - "-" "-" model=- ')
+        )
 
     def test_escapes(self) -> None:
         """A name with spaces stays one field, and quotes do not end the request."""
@@ -201,7 +245,7 @@ class TextLineTests(SynchronousTestCase):
         self.assertEqual(
             text_line(done(status=502, upstream_status=None, error=error, seconds=0.004), NOW),
             b"18:28:05.123 alice POST /v1/chat/completions 502 in 4.0 ms, 312 B up, 4.1 kB down; "
-            b"upstream_error: upstream_unreachable: api.openai.com:443: connection refused\n",
+            b"upstream_error when accepted: upstream_unreachable: api.openai.com:443: connection refused\n",
         )
 
     def test_nothing_known(self) -> None:
@@ -209,7 +253,34 @@ class TextLineTests(SynchronousTestCase):
         exchange = Exchange(0, "relay-1", error=errors.ClientGone()).close(0)
         self.assertEqual(
             text_line(exchange, NOW),
-            b"18:28:05.123 (nobody) - - unanswered in 0.0 ms, 0 B up, 0 B down; client_gone: client_gone\n",
+            b"18:28:05.123 (nobody) - - unanswered in 0.0 ms, 0 B up, 0 B down; "
+            b"client_gone when accepted: client_gone\n",
+        )
+
+    def test_used(self) -> None:
+        """A person reads which model it was, what it used and cost, and how long it waited for what."""
+        self.assertEqual(
+            text_line(used(), NOW),
+            b"18:28:05.123 alice POST /v1/chat/completions 200 in 1.25 s (queued 100 ms, first byte 250 ms, "
+            b"first event 300 ms), 312 B up, 4.1 kB down in 12 events, "
+            b"gpt-5: 100 tokens in (20 cached), 50 out (10 reasoning), $0.00125\n",
+        )
+
+    def test_part_of_it(self) -> None:
+        """What there was not is left out, and an estimate is told as one."""
+        exchange = done()
+        exchange.usage = Usage(1_200, output_tokens=5, estimated=True)
+        self.assertTrue(text_line(exchange, NOW).endswith(b" 4.1 kB down, about 1,200 tokens in, 5 out\n"))
+        exchange.usage, exchange.model = None, "gpt-5"
+        self.assertTrue(text_line(exchange, NOW).endswith(b" 4.1 kB down, gpt-5\n"))
+
+    def test_odd_model_is_quoted(self) -> None:
+        """A model's name cannot read as the fields after it."""
+        self.assertIn(
+            b" down in 12 events, 'x: 1 tokens in': 100 tokens in ", text_line(used(model="x: 1 tokens in"), NOW)
+        )
+        self.assertIn(
+            b" events, ft:gpt-5:acme::a/b-1: 100 tokens in ", text_line(used(model="ft:gpt-5:acme::a/b-1"), NOW)
         )
 
     def test_name_with_spaces_is_quoted(self) -> None:

@@ -166,6 +166,12 @@ def is_in(path: bytes, tree: bytes) -> bool:
     return path == tree or path.startswith(tree + b"/")
 
 
+class AllowedTests(SynchronousTestCase):
+    def test_allowed(self) -> None:
+        """What is allowed can be told, each entry in the one form that both its spellings mean."""
+        self.assertEqual(PathPolicy(("/v1/chat", "/v1/models/"), DENY).allowed, ("/v1/chat/", "/v1/models/"))
+
+
 class PathPolicyTests(SynchronousTestCase):
     """``PathPolicy``."""
 

@@ -132,7 +132,7 @@ class PolicyBookTests(SynchronousTestCase):
         ):
             with self.assertRaisesRegex(BadPolicy, said):
                 PolicyBook(None, {"team": tier}, {"anna": ClientRules(rules)})
-        with self.assertRaisesRegex(BadPolicy, "defaults.limits: concurrent must be at least 1"):
+        with self.assertRaisesRegex(BadPolicy, "limits.limits: concurrent must be at least 1"):
             PolicyBook(Rules(limits=QuotaRules(concurrent=0)))
 
     def test_a_tier_that_is_not_there(self) -> None:

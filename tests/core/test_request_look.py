@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from openai_relay.core.request_look import FormScan, JsonScan, Model, RequestLook, ask_for_usage, look_at, scan_for
+from openai_relay.core.request_look import (
+    MOST_TEXT,
+    FormScan,
+    JsonScan,
+    Model,
+    RequestLook,
+    ask_for_usage,
+    look_at,
+    look_at_coded,
+    scan_for,
+)
+from tests.core.test_decoding import PLAIN, WAYS
 from tests.core.transcripts import pieces
 
 JSON = b"application/json"
@@ -99,6 +112,13 @@ class JsonTests(SynchronousTestCase):
 
 
 class FormTests(SynchronousTestCase):
+    def test_where_the_model_does_not_matter(self) -> None:
+        """Where no rule hangs on the model, one that is named twice is taken as a parser takes it: the last."""
+        twice = b'{"model":"a","MODEL":"c","model":"b"}'
+        self.assertEqual(look_at(b"application/json", twice, True).found, Model.AMBIGUOUS)
+        look = look_at(b"application/json", twice, True, strict=False)
+        self.assertEqual((look.found, look.model), (Model.KNOWN, "b"))
+
     def test_fields(self) -> None:
         """A form says its model and whether it streams."""
         body = form(("model", b"whisper-1"), ("stream", b"true"), ("file", b"x" * 5000))
@@ -128,6 +148,40 @@ class FormTests(SynchronousTestCase):
             look = look_at(JSON, b'{"model":%b,' % value, False)
             self.assertEqual((look.found, look.model), (Model.HIDDEN, None))
 
+    def test_boundaries(self) -> None:
+        """A form without a boundary, with two, or with one that cannot be, hides its model."""
+        body = form(("model", b"a"))
+        for parameters in (
+            b"",
+            b"; boundary",
+            b"; boundary=",
+            b'; boundary=""',
+            b"; boundary=other; boundary=edge",
+            b"; boundary=edge; Boundary = other",
+            b"; boundary=edge; boundary*=utf-8''other",
+            b"; boundary*0=ed; boundary*1=ge",
+            b'; boundary="\n"',
+        ):
+            look = look_at(b"multipart/form-data" + parameters, body, True)
+            self.assertEqual((look.found, look.model), (Model.HIDDEN, None), parameters)
+        for parameters in (b";boundary=edge", b'; x=boundary; BOUNDARY="edge"'):
+            self.assertEqual(look_at(b"Multipart/Form-Data" + parameters, body, True).model, "a", parameters)
+
+    def test_tokens(self) -> None:
+        """A form counts as a file, whose bytes are no text; and its images are as many as it asks for."""
+        look = look_at(FORM, form(("n", b"3"), ("image", b"x" * 8000)), True)
+        self.assertEqual((look.choices, look.input_tokens), (3, 1010))
+        self.assertEqual(look_at(FORM, form(("n", b"3")), False, 80_000).input_tokens, 1100)
+        for count in (b"0", b"-1", b"x", b"\xb2", b"9" * 5000, b""):
+            self.assertEqual(look_at(FORM, form(("n", count)), True).choices, 1, count)
+
+    def test_many_models(self) -> None:
+        """However often a form names a model, little of it is kept."""
+        scan = FormScan("edge")
+        scan.feed(form(*[("model", b"%d" % number) for number in range(1000)]))
+        self.assertEqual(scan.found(True), (Model.AMBIGUOUS, None))
+        self.assertEqual(len(scan._values), 2)
+
     @given(st.lists(st.integers(0, 1 << 16), max_size=6))
     def test_any_cutting(self, where: list[int]) -> None:
         """However a form is cut, it says the same."""
@@ -135,6 +189,89 @@ class FormTests(SynchronousTestCase):
         for block in pieces(form(("file", b"\r\n--edg" * 9), ("model", b"m"), ("stream", b"1")), where):
             scan.feed(block)
         self.assertEqual((scan.found(True), scan.stream), ((Model.KNOWN, "m"), True))
+
+
+class CodedTests(SynchronousTestCase):
+    def test_whole(self) -> None:
+        """A compressed body that is there says all, in every coding, as it would by itself."""
+        for coding, encode in WAYS:
+            coded = encode(CHAT)
+            look = look_at_coded(JSON, coding, coded, True, len(coded))
+            self.assertEqual(look, look_at(JSON, CHAT, True), coding)
+            body = form(("file", b"x" * 900), ("model", b"m"))
+            self.assertEqual(look_at_coded(FORM, coding, encode(body), True, None).model, "m", coding)
+        for coding in (b"", b"identity"):
+            self.assertEqual(look_at_coded(JSON, coding, CHAT, True, len(CHAT)), look_at(JSON, CHAT, True))
+
+    def test_head(self) -> None:
+        """A model that was seen at the beginning is told, and not known: what comes behind cannot be followed."""
+        body = CHAT[:-1] + b',"x":"%b"}' % Random(1).randbytes(500_000).hex().encode()
+        for coding, encode in PLAIN:
+            coded = encode(body)
+            look = look_at_coded(JSON, coding, coded[: len(coded) // 2], False, len(coded))
+            self.assertEqual((look.found, look.model, look.stream), (Model.HIDDEN, "gpt-4o", True), coding)
+            # What is left is taken to be as dense.
+            self.assertTrue(0.7 < look.input_tokens / (len(body) / 4) < 1.4, (coding, look.input_tokens))
+
+    def test_broken_off(self) -> None:
+        """Nor is it known in a body that claims to be whole, and is not, or is followed by something else."""
+        for coding, encode in PLAIN:
+            coded = encode(CHAT)
+            for text in (coded[:-1], coded[: len(coded) // 2], coded + b"junk", b""):
+                look = look_at_coded(JSON, coding, text, True, len(text))
+                self.assertEqual(look.found, Model.HIDDEN, (coding, text))
+
+    def test_two_models(self) -> None:
+        """Two models are as ambiguous in a compressed body, be the second in a member of its own."""
+        coded = gzip.compress(b'{"model":"a",') + gzip.compress(b'"model":"b"}')
+        self.assertEqual(look_at_coded(JSON, b"gzip", coded, True, None).found, Model.AMBIGUOUS)
+        self.assertEqual(look_at_coded(JSON, b"gzip", coded[:-9], True, None).found, Model.AMBIGUOUS)
+
+    def test_unknown_coding(self) -> None:
+        """A body in a coding that nobody knows hides all, and its length is what it may cost."""
+        for coding in (b"compress", b"gzip, foo", b"\xff"):
+            self.assertEqual(look_at_coded(JSON, coding, CHAT, True, None), RequestLook(input_tokens=30))
+            self.assertEqual(look_at_coded(JSON, coding, CHAT, False, 4000), RequestLook(input_tokens=1000))
+
+    def test_long(self) -> None:
+        """A body that is long when it is decoded is read to a bound, in steps; behind that its model is not known."""
+        for size, found in ((MOST_TEXT - 200, Model.KNOWN), (2 * MOST_TEXT, Model.HIDDEN)):
+            numbers = b",".join(b"%d" % number for number in range(700_000))
+            body = b'{"model":"m","x":"%b"}' % (numbers * 3)[:size]
+            coded = gzip.compress(body, 1)
+            look = look_at_coded(JSON, b"gzip", coded, True, len(coded))
+            self.assertEqual((look.found, look.model), (found, "m"))
+            self.assertTrue(0.9 < look.input_tokens / (len(body) / 4) < 1.1, look.input_tokens)
+
+    def test_bomb(self) -> None:
+        """A few bytes that stand for very many are given up, and hide all."""
+        for coding, encode in PLAIN:
+            bomb = encode(b'{"model":"m","x":"' + bytes(1 << 26))
+            self.assertEqual(look_at_coded(JSON, coding, bomb, True, None).found, Model.HIDDEN, coding)
+
+
+class AnyRequestTests(SynchronousTestCase):
+    @given(
+        st.sampled_from([JSON, FORM, b"", b"multipart/form-data", b"multipart/x; boundary=\xff"])
+        | st.binary(max_size=30),
+        st.sampled_from([b"", b"gzip", b"br", b"zstd, deflate", b"x"]) | st.binary(max_size=9),
+        st.binary(max_size=120)
+        | st.lists(
+            st.sampled_from([CHAT, b"--edge", b"\r\n", b"--", b"{", b'"model":', b'"a"', b"}", b",", b"\x1f\x8b"])
+        ).map(b"".join),
+        st.booleans(),
+        st.none() | st.integers(0, 1 << 40),
+    )
+    def test_any_bytes(self, content_type: bytes, coding: bytes, head: bytes, whole: bool, length: int | None) -> None:
+        """Whatever a client sends, looking at it raises nothing, and what it may cost is not below nothing."""
+        look = look_at_coded(content_type, coding, head, whole, length)
+        self.assertGreaterEqual(look.input_tokens, 0)
+        self.assertGreaterEqual(look.reserve(5), look.input_tokens)
+        ask_for_usage(head)
+        scan = scan_for(content_type)
+        for at in range(0, len(head), 5):
+            scan.feed(head[at : at + 5])
+        scan.found(whole)
 
 
 class FollowTests(SynchronousTestCase):

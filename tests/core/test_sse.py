@@ -99,6 +99,7 @@ class ReaderTests(SynchronousTestCase):
             b"id: 1",
         ]
         telling = [
+            b'{"choices":[{"delta":{"content":"a"},"x":{"usage":null}}],"usage":{"prompt_tokens":1}}',
             b'{"usage": {}}',
             b'{"error":{}}',
             b"[DONE]",
@@ -107,7 +108,7 @@ class ReaderTests(SynchronousTestCase):
         ]
         told, events, *_ = read([b"\n\n".join(quiet + [b"data: " + each for each in telling] + [b""])])
         self.assertEqual([event.data for event in told], telling)
-        self.assertEqual(events, 8)
+        self.assertEqual(events, 9)
 
     def test_usage_in_a_delta(self) -> None:
         """An event with text that tells its usage as well is told."""

@@ -82,3 +82,23 @@ class ScanTests(SynchronousTestCase):
         long = b'{"a":"%b","%b":1,"b":[%b],"a":2}' % (b"x" * LONGEST_VALUE, b"y" * 999, b"{}," * 9999)
         self.assertEqual(scanned(long).found, [Member("a", 5, None), Member("a", len(long) - 2, b"2")])
         self.assertTrue(scanned(b"{" + b'"a":1,' * (MOST_MEMBERS + 1)).broken)
+
+    def test_depth(self) -> None:
+        """Brackets are passed by, however many stand in each other, and wherever they are cut."""
+        for levels in (1, 7, 8, 9, 10, 100, 20_000):
+            for opening, closing in ((b"[", b"]"), (b'{"x":', b"}"), (b"[1,[],", b"]"), (b'["]",{"}":[', b"0]}]")):
+                text = b'{"x":' + opening * levels + b"0" + closing * levels + b',"a":1}'
+                for scan in (scanned(text), scanned(*pieces(text, list(range(7, len(text), 997))))):
+                    self.assertEqual((scan.found, scan.closed), ([Member("a", len(text) - 2, b"1")], True))
+
+    @given(
+        st.sampled_from([1, 2, 7, 8, 9, 10, 30]), st.integers(0, 12_000), st.sampled_from(["", '"', "\\", "é\n"]), cuts
+    )
+    def test_long_strings(self, levels: int, size: int, mark: str, where: list[int]) -> None:
+        """Strings of any length, at any depth, with anything escaped in them, are passed by."""
+        inner: object = {"content": (mark + "x" * 20) * (size // 20), "b": [{}, [], "]"]}
+        for _ in range(levels):
+            inner = [inner, {"y": "}"}]
+        text = json.dumps({"b": inner, "a": 1}).encode()
+        scan = scanned(*pieces(text, where))
+        self.assertEqual((scan.found, scan.closed), ([Member("a", len(text) - 2, b"1")], True))

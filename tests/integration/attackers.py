@@ -251,7 +251,8 @@ class BoundsTestCase(RelayTestCase):
 
         :param grows: so many bytes of memory may it cost, and keep.
         """
-        self.assert_served()  # what is loaded at the first request is there
+        self.assert_served()  # what is loaded at the first request is there, and with the ledger's first row
+        self.relay.wait_for_metric("openai_relay_ledger_rows_waiting", 0)
         self.settle(0)
         before, resident = descriptors(self.relay), self.relay.resident
         streaming = self.client()

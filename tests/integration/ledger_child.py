@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from openai_relay.ledger.writer import LedgerWriter
 from tests.ledger.rows import row

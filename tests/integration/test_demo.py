@@ -121,6 +121,21 @@ class DemoTests(SynchronousTestCase):
         program = lines[first : lines.index("EOF") + 1]
         self.assertIn("stand-in", self.pasted("\n".join(program)))
 
+    def test_usage(self) -> None:
+        """What was asked stands in the ledger, which the printed command shows, in the demo's own directory."""
+        process = self.started()
+        self.pasted(self.curl_line())
+        process.terminate()
+        self.ended(process)
+        found = re.search(r"(\S+ usage --config \.demo/relay\.toml)$", self.said, re.MULTILINE)
+        assert found is not None
+        program, *words = found[1].split()
+        self.assertEqual(Path(program).name, "openai-relay")
+        shown = self.pasted(" ".join([str(COMMAND), *words]))
+        self.assertRegex(shown, r"(?m)^demo +1 +0 ")
+        self.assertEqual([path.name for path in self.directory.iterdir()], [".demo"])
+        self.assertTrue((self.directory / ".demo" / "state" / "ledger.sqlite3").is_file())
+
     def test_metrics(self) -> None:
         """The printed address has metrics."""
         self.started()
@@ -232,6 +247,6 @@ class DemoTests(SynchronousTestCase):
         process.terminate()
         self.ended(process)
         key = (self.directory / ".demo" / "api.key").read_text().strip()
-        holders = [path.name for path in (self.directory / ".demo").iterdir() if key.encode() in path.read_bytes()]
-        self.assertEqual(holders, ["api.key"])
+        files = [path for path in (self.directory / ".demo").rglob("*") if path.is_file()]
+        self.assertEqual([path.name for path in files if key.encode() in path.read_bytes()], ["api.key"])
         self.assertNotIn(key, self.said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from datetime import UTC
 from unittest import skipUnless
 
 from twisted.internet.defer import Deferred, succeed
@@ -12,11 +13,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from openai_relay.admin.site import admin_site
 from openai_relay.core import errors
+from openai_relay.core.budgets import Budget, Budgets
 from openai_relay.core.readiness import Check
 from openai_relay.core.tally import Tally
 from openai_relay.metrics import Build, Exposition, Metrics, Readings
 from tests.admin.asking import ask
-from tests.core.exchanges import ALICE, BOB, CAUSES, done
+from tests.core.exchanges import ALICE, BOB, CAUSES, done, used
 
 PROMTOOL = shutil.which("promtool")
 
@@ -36,8 +38,12 @@ def metrics_page() -> bytes:
         exchange = done(ALICE, status=cause.status, upstream_status=None, error=cause)
         tally.exchange_opened(exchange)
         tally.exchange_closed(exchange)
+    tally.exchange_opened(used(BOB))
+    tally.exchange_closed(used(BOB, estimated=True))
+    tally.event_gaps("chat/completions").observe(1)
     for result in ("ok", "refused"):
         tally.handshake_ended(result)
+    standings = Budgets(UTC, lambda: 0.0).standing("bob", [Budget("day", 8_000_000), Budget("month", 9, money=False)])
     metrics = Metrics(tally, Build("0.1.0", "26.10.0", "OpenSSL 3.5.0"))
     metrics.watch(
         Readings(
@@ -48,6 +54,13 @@ def metrics_page() -> bytes:
             crl_next_update=lambda: 1_800_000_000.0,
             event_loop_lag=lambda: 0.004,
             log_lines_dropped=lambda: 3,
+            requests_waiting=lambda: 4,
+            leases=lambda: 11,
+            shadow_refusals=lambda: 6,
+            budgets=lambda: [("bob", standing) for standing in standings],
+            ledger_rows_written=lambda: 9_000,
+            ledger_rows_waiting=lambda: 12,
+            ledger_rows_lost=lambda: 1,
         )
     )
     return ask(admin_site(Clock(), metrics, lambda: [Check("started", True)], call), "GET", "/metrics").body

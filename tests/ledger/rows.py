@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from openai_relay.core.exchange import Exchange
-from openai_relay.core.ledger_row import Accounted, LedgerRow, ledger_row
+from openai_relay.core.ledger_row import LedgerRow, ledger_row
 from openai_relay.core.usage import Usage
 from tests.core.exchanges import done
 
@@ -21,7 +22,8 @@ def row(number: int = 0, *, ended_ms: int = NOW_MS, model: str | None = "gpt-5",
     """A row of its own number: alice's, 100 tokens in, 50 out, for 1,000 micro-dollars."""
     exchange: Exchange = done()
     exchange.usage = Usage(100, 20, 0, 50, 10, 0)
-    made = ledger_row(exchange, Accounted(model=model, cost_micro_usd=1_000), ended_ms * 1_000_000)
+    exchange.model, exchange.cost_micro_usd = model, 1_000
+    made = ledger_row(exchange, ended_ms * 1_000_000)
     return replace(made, relay_request_id=f"rly_{number}", **changed)
 
 

@@ -129,6 +129,15 @@ class AppendTests(DatabaseCase):
         self.assertEqual(stored(self.path), ["rly_1", "rly_2", "rly_3"])
         self.assertEqual(stored(self.path, "SELECT sum(requests) FROM totals"), [3])
 
+    def test_many(self) -> None:
+        """Any number of rows is stored in their order, each once, also beside some that are there already."""
+        database, begun = self.opened(), 0
+        for count in (31, 32, 33, 100):
+            database.append([row(number) for number in range(max(begun - 7, 0), begun + count)])
+            begun += count
+        self.assertEqual(stored(self.path), [f"rly_{number}" for number in range(begun)])
+        self.assertEqual(stored(self.path, "SELECT sum(requests) FROM totals"), [begun])
+
     def test_all_or_nothing(self) -> None:
         """A row that cannot be stored takes back its batch, and leaves the ledger fit for the next."""
         database = self.opened()

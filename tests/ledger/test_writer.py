@@ -106,10 +106,12 @@ class WorkTests(WriterCase):
         writer = self.writer()
         for number in range(15):
             writer.append(row(number))
+        self.assertEqual((writer.written, writer.waiting), (0, 10))
         self.assertEqual(writer.lost, 5)
         self.assertIn("losing: 5 lost, 10 rows waiting, they come faster", str(writer.state))
         writer.work()
         self.assertEqual(self.told, ["rows of the ledger lost: 5; they come faster than the disk takes them"])
+        self.assertEqual((writer.written, writer.waiting), (10, 0))
         writer.append(row(99))
         writer.work()
         self.assertEqual(len(self.store.ids), 11)

@@ -25,6 +25,7 @@ _REQUEST: Final = re.compile(rb"[A-Z]+ \S+ HTTP/")
 UPSTREAM_HOST: Final = b"%HOST%"
 KEY: Final = b"%KEY%"
 REQUEST_ID: Final = b"%ID%"
+TIME: Final = b"%TIME%"
 
 
 class Until(Enum):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tests.reliability.case import KEY, REQUEST_ID, UPSTREAM_HOST
+from tests.reliability.case import KEY, REQUEST_ID, TIME, UPSTREAM_HOST
 from tests.reliability.messages import Message
 
 #: Of the fields that the faithful cases use: those that concern one connection.
@@ -19,13 +19,15 @@ _HOP_BY_HOP: Final = frozenset({b"connection", b"keep-alive", b"te", b"transfer-
 _NOT_FOR_CLIENTS: Final = frozenset({b"set-cookie", b"alt-svc", b"strict-transport-security"})
 _BODYLESS: Final = (204, 304)
 _ID: Final = re.compile(rb"\brly_[0-9a-f]{26}\b")
+_TIMING: Final = re.compile(rb"(?<=\r\n)server-timing: relay;dur=[0-9]+\.[0-9]{3}(?=\r\n)")
+_OWN_TIME: Final = b"server-timing: relay;dur=" + TIME
 
 
 def masked(raw: bytes, upstream_host: bytes, api_key: str) -> bytes:
     """With what differs from run to run replaced by what cases are written with."""
     raw = raw.replace(b"Host: " + upstream_host + b"\r\n", b"Host: " + UPSTREAM_HOST + b"\r\n", 1)
     raw = raw.replace(b"Authorization: Bearer " + api_key.encode(), b"Authorization: Bearer " + KEY)
-    return _ID.sub(REQUEST_ID, raw)
+    return _TIMING.sub(_OWN_TIME, _ID.sub(REQUEST_ID, raw))
 
 
 def request_head(direct: Message) -> bytes:
@@ -76,7 +78,7 @@ def answer_head(direct: Message, version: bytes, *, closes: bool, asked: bytes) 
     media_types = [value.split(b";")[0] for value in direct.values(b"content-type")]
     if b"text/event-stream" in media_types and not direct.values(b"x-accel-buffering"):
         kept.append(b"X-Accel-Buffering: no")
-    kept.append(b"x-relay-request-id: " + REQUEST_ID)
+    kept += [_OWN_TIME, b"x-relay-request-id: " + REQUEST_ID]
     bodyless = asked == b"HEAD" or direct.status in _BODYLESS
     counted = bodyless or (direct.chunks is None and bool(direct.values(b"content-length")))
     if version == b"1.0":

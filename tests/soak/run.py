@@ -25,6 +25,7 @@ import msgspec
 from openai_relay.authority.directory import Authority
 from openai_relay.standin.counters import Counters
 from tests.integration.running import TWISTD, WITHIN, Site
+from tests.ledger.rows import stored
 from tests.soak.sampling import Scrape, Series, descriptors, processor_seconds, resident
 from tests.soak.verdict import Books, Observed
 from tests.soak.watching import AccessLines, Announcement, OwnLog, Watched
@@ -36,6 +37,7 @@ LIMITS: Final = {"requests_per_minute": 1_200, "burst": 40, "concurrent": CONCUR
 #: Gauges that must come to 0, and how long they may take: what idles upstream is closed after this.
 KEEPALIVE: Final = 4.0
 CALM_WITHIN: Final = 40.0
+_ENDINGS: Final = "SELECT ending, count(*) FROM exchanges GROUP BY ending"
 GAUGES: Final = ("openai_relay_streams_active", "openai_relay_connections", "openai_relay_upstream_connections")
 
 
@@ -97,7 +99,7 @@ class Soak:
             self._seen.workers_failed += sum(not each.last for each in self._told.values())
             self._look(relay, site, url)
             self._seen.exit_code = relay.terminate()
-            self._close_books()
+            self._close_books(site)
             self._seen.seconds = time.monotonic() - began
         return self._seen
 
@@ -255,12 +257,13 @@ class Soak:
             asking.close()
         seen.upstream_open, seen.upstream_wrong_keys = counters.open, counters.keys_wrong
 
-    def _close_books(self) -> None:
-        """All who count exchanges, in one list, for the verdict; a ledger's rows would be one more."""
+    def _close_books(self, site: Site) -> None:
+        """All who count exchanges, in one list, for the verdict."""
         seen, done = self._seen, _sum(self._told.values())
         seen.books = [
             Books("the clients", done.ends),
             Books("the access log", dict(self._lines.ends)),
+            Books("the ledger", dict(stored(site.file("state") / "ledger.sqlite3", _ENDINGS))),
             *seen.books,
         ]
         seen.kinds, seen.handshakes = done.kinds, done.handshakes

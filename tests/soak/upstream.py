@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from openai_relay.core.settings import Secret
-from openai_relay.http1.request import Connection
+from openai_relay.http1.connection import Connection
 from openai_relay.http1.server import HTTPServerFactory, Request, ServerLimits
 from openai_relay.standin.counters import Counters
 from openai_relay.standin.main import StandardInput

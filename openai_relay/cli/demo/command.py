@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from openai_relay.cli.demo.directory import Addresses, DemoDirectory
 
 ADMIN_PORT: Final = 9464
+_NAME: Final = "openai-relay"
 #: A pace at which people can see that an answer streams.
 EVENT_INTERVAL_MS: Final = "40"
 
@@ -68,7 +70,8 @@ def command(directory: Path, port: int, admin_port: int | None, as_json: bool) -
             if as_json:
                 print_json(running)
             else:
-                click.echo("\n".join(instructions(running, _python() if find_spec("openai") else None)))
+                python = _short(sys.executable) if find_spec("openai") else None
+                click.echo("\n".join(instructions(running, python, _program())))
         children.watch()
     except ChildEnded as ended:
         raise Failure(str(ended)) from None
@@ -144,7 +147,15 @@ def _running(files: DemoDirectory, addresses: Addresses) -> Running:
     )
 
 
-def _python() -> str:
-    """The interpreter that has the package, as short as it can be said here."""
-    interpreter, here = Path(sys.executable), Path.cwd()
-    return str(interpreter.relative_to(here) if interpreter.is_relative_to(here) else interpreter)
+def _program() -> str:
+    """What runs now, as it can be typed here; started as a module, it is found by its usual name."""
+    name = Path(sys.argv[0])
+    if name.name != _NAME or shutil.which(_NAME) == str(name):
+        return _NAME
+    return _short(str(name))
+
+
+def _short(program: str) -> str:
+    """The path of a program, as short as it can be said here."""
+    path, here = Path(program), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,12 @@ class Running:
     admin_url: str
 
 
-def instructions(running: Running, python: str | None) -> Iterator[str]:
+def instructions(running: Running, python: str | None, program: str = "openai-relay") -> Iterator[str]:
     """
     The lines for a person, with what to paste into another terminal.
 
     :param python: the interpreter that has the ``openai`` package; ``None``: it is to be installed first
+    :param program: how this program is called here
     """
     access = snippets.Access(
         running.base_url.removesuffix("/v1"), running.ca_file, running.certificate_file, running.key_file
@@ -46,5 +48,7 @@ def instructions(running: Running, python: str | None) -> Iterator[str]:
     yield from ("", styled("More", bold=True))
     yield f"  metrics        curl {running.admin_url}/metrics"
     yield f"  health         curl {running.admin_url}/readyz"
+    configuration = shlex.quote(str(running.configuration_file))
+    yield f"  usage          {shlex.quote(program)} usage --config {printable(configuration)}"
     yield f"  configuration  {printable(str(running.configuration_file))}"
     yield "  end            Ctrl-C"

@@ -55,7 +55,10 @@ class InstructionTests(SynchronousTestCase):
         self.assertNotIn("stand-in", told)
 
     def test_more(self) -> None:
-        """Metrics, health and the way to end it are told."""
+        """Metrics, health, who used what and the way to end it are told."""
         told = self.told()
-        for part in ("curl http://127.0.0.1:9464/metrics", "http://127.0.0.1:9464/readyz", "Ctrl-C"):
+        usage = "openai-relay usage --config .demo/relay.toml"
+        for part in ("curl http://127.0.0.1:9464/metrics", "http://127.0.0.1:9464/readyz", usage, "Ctrl-C"):
             self.assertIn(part, told)
+        told = "\n".join(instructions(RUNNING, None, "my bin/openai-relay"))
+        self.assertIn("  'my bin/openai-relay' usage --config .demo/relay.toml", told)
