@@ -98,8 +98,9 @@ class Course:
             request.on_gone = lambda error: self._leave(request, exchange, error)
             self._check(request)
             request_id = exchange.relay_request_id.encode("ascii")
+            exchange.stage = "forwarded"
             response = await self._upstream.forward(request, request_id, _NO_RULES)
-            exchange.first_byte_ns = self._monotonic_ns()
+            exchange.stage, exchange.first_byte_ns = "streamed", self._monotonic_ns()
             exchange.status = exchange.upstream_status = response.code
             # The relay's own identifier: by that one its operator finds the exchange.
             ids = [value for name, value in response.fields if name.lower() == _REQUEST_ID]
