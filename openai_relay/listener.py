@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Final
 
 from cryptography import x509
@@ -27,6 +27,8 @@ from openai_relay.core.errors import (
 )
 from openai_relay.core.identity import Identity, is_plain_name
 from openai_relay.core.settings import ListenSettings, NameFrom, Settings
+from openai_relay.tls.files import BadCertificateFile, read_certificates, read_lists
+from openai_relay.tls.trust import NO_LIST, OTHER_SCOPE, Places, Trust, trust
 
 #: AEAD with forward secrecy only; TLS 1.3's own suites are all of that kind.
 _CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
@@ -50,6 +52,9 @@ _REASONS: Final = {
     21: "its issuer is not one that this relay trusts, or an intermediate certificate is missing",
     23: "it has been revoked",
     26: "it is not meant for clients (extended key usage clientAuth)",
+    33: "there is no certificate of the authority that signed the revocation list",
+    36: "the revocation list of its authority has a critical extension that is not known here",
+    44: "the revocation list of its authority is for certificates of another kind or place (issuingDistributionPoint)",
     66: "its key is too weak",
     67: "the key of its authority is too weak",
     68: "the digest of a signature in its chain is too weak",
@@ -63,17 +68,29 @@ _NAMES: Final = {
 }
 
 
-class BadCertificateFile(Exception):
-    """A file that TLS needs cannot be used; the message says which, why and what to do."""
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """
+    What a listener needs, out of its files.
 
-    def __init__(self, key: str, path: Path | None, problem: str) -> None:
-        super().__init__(f"{key}: {path}: {problem}" if path else f"{key}: {problem}")
-        self.key = key
-        self.path = path
-        self.problem = problem
+    :ivar crl_next_update: when the first of the revocation lists is out of date; ``None``: there is none, or none says.
+    :ivar warnings: what is in order, but hardly meant; a sentence each.
+    """
+
+    context: SSL.Context
+    certificate_expiry: float
+    crl_next_update: float | None
+    warnings: tuple[str, ...]
 
 
-def load_context(settings: ListenSettings) -> SSL.Context:
+@dataclass(frozen=True, slots=True)
+class _Cleared:
+    """At this depth of the chain, a list of another scope is in order."""
+
+    depth: int
+
+
+def load(settings: ListenSettings) -> Loaded:
     """
     Build the server's TLS context whole from its files.
 
@@ -88,54 +105,58 @@ def load_context(settings: ListenSettings) -> SSL.Context:
     context.set_session_id(b"openai-relay")
     context.set_mode(_RELEASE_BUFFERS)
     context.set_alpn_select_callback(_http11)
-    _use_certificate(context, settings)
-    _trust(context, settings)
+    expiry = _use_certificate(context, settings)
+    trusted = _trust(context, settings)
     mode = SSL.VERIFY_PEER
     if settings.client_auth == "required":
         mode |= SSL.VERIFY_FAIL_IF_NO_PEER_CERT
-    context.set_verify(mode, _keep_going if settings.client_auth == "optional" else _note)
-    return context
+    context.set_verify(mode, _verifier(trusted, keep_going=settings.client_auth == "optional"))
+    return Loaded(context, expiry, trusted.next_update, trusted.warnings)
 
 
 def _http11(_: SSL.Connection, offered: list[bytes]) -> Any:
     return b"http/1.1" if b"http/1.1" in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
 
-def _note(connection: SSL.Connection, _: crypto.X509, error: int, depth: int, ok: int) -> bool:
-    """Remember the first thing that was wrong, for the log."""
-    if not ok and connection.get_app_data() is None:
-        connection.set_app_data(error)
-    return bool(ok)
+def _verifier(trusted: Trust, *, keep_going: bool) -> Callable[[SSL.Connection, crypto.X509, int, int, int], bool]:
+    """
+    Remembers the first thing that is wrong with each client, for the log and the answer.
+
+    :param keep_going: let the handshake pass all the same
+    """
+
+    def verify(connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int) -> bool:
+        if ok or _is_cleared(trusted, connection, certificate, error, depth):
+            return True
+        if _problem(connection) is None:
+            connection.set_app_data(error)
+        return keep_going
+
+    return verify
 
 
-def _keep_going(connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int) -> bool:
-    """Remember the first thing that was wrong, for the answer."""
-    _note(connection, certificate, error, depth, ok)
-    return True
-
-
-def _read(key: str, path: Path) -> bytes:
+def _is_cleared(trusted: Trust, connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int) -> bool:
+    if error not in (NO_LIST, OTHER_SCOPE):
+        return False
+    if error == NO_LIST and connection.get_app_data() == _Cleared(depth):
+        return True
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadCertificateFile(
-            key, path, f"cannot be read ({error.strerror}); check the path and its owner"
-        ) from None
+        cleared = trusted.clears(error, certificate.to_cryptography())
+    except (ValueError, x509.DuplicateExtension):  # of a form that cannot be read
+        return False
+    if cleared and error == OTHER_SCOPE and _problem(connection) is None:
+        connection.set_app_data(_Cleared(depth))
+    return cleared
 
 
-def _certificates(key: str, path: Path) -> list[x509.Certificate]:
-    pem = _read(key, path)
-    try:
-        certificates = x509.load_pem_x509_certificates(pem)
-    except ValueError:
-        certificates = []
-    if not certificates:
-        raise BadCertificateFile(key, path, "holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")
-    return certificates
+def _problem(connection: SSL.Connection) -> int | None:
+    """The first thing that OpenSSL found wrong with the certificate on this connection."""
+    found = connection.get_app_data()
+    return found if isinstance(found, int) else None
 
 
-def _use_certificate(context: SSL.Context, settings: ListenSettings) -> None:
-    leaf, *chain = _certificates("listen.certificate", settings.certificate)
+def _use_certificate(context: SSL.Context, settings: ListenSettings) -> float:
+    leaf, *chain = read_certificates("listen.certificate", settings.certificate)
     try:
         key = serialization.load_pem_private_key(settings.key.reveal(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -156,64 +177,18 @@ def _use_certificate(context: SSL.Context, settings: ListenSettings) -> None:
             None,
             f"does not belong to the certificate in {settings.certificate}, or is of a kind TLS cannot use",
         ) from None
+    return leaf.not_valid_after_utc.timestamp()
 
 
-def _trust(context: SSL.Context, settings: ListenSettings) -> None:
-    authorities = _certificates("listen.client_ca", settings.client_ca)
+def _trust(context: SSL.Context, settings: ListenSettings) -> Trust:
+    authorities = read_certificates("listen.client_ca", settings.client_ca)
+    lists = [] if settings.crl is None else read_lists("listen.crl", settings.crl)
+    trusted = trust(authorities, lists, Places(settings.client_ca, "listen.crl"))
     store = context.get_cert_store()
     assert store is not None
-    for certificate in authorities:
-        store.add_cert(crypto.X509.from_cryptography(certificate))
+    trusted.fill(store)
     context.load_client_ca(bytes(settings.client_ca))  # so that browsers offer the certificates that can match
-    if settings.crl is None:
-        return
-    lists = _revocation_lists(settings.crl)
-    subjects = {certificate.subject for certificate in authorities}
-    issuers = {one.issuer for one in lists}
-    if not issuers & subjects:
-        raise BadCertificateFile(
-            "listen.crl",
-            settings.crl,
-            f"was issued by none of the authorities in {settings.client_ca}: nobody could connect",
-        )
-    for one in lists:
-        of_that_name = [certificate for certificate in authorities if certificate.subject == one.issuer]
-        if of_that_name and not any(_has_signed(certificate, one) for certificate in of_that_name):
-            raise BadCertificateFile(
-                "listen.crl",
-                settings.crl,
-                f"was issued by an authority that has the name, but not the key, of one in {settings.client_ca}: "
-                "nobody could connect",
-            )
-        store.add_crl(one)
-    flags = crypto.X509StoreFlags.CRL_CHECK
-    if subjects <= issuers:  # a list for each authority: so intermediates can be checked too
-        flags |= crypto.X509StoreFlags.CRL_CHECK_ALL
-    store.set_flags(flags)
-
-
-def _has_signed(authority: x509.Certificate, revocations: x509.CertificateRevocationList) -> bool:
-    try:
-        return revocations.is_signature_valid(authority.public_key())  # type: ignore[arg-type]
-    except (TypeError, ValueError, UnsupportedAlgorithm):  # a key of a kind that signs nothing, or not in this way
-        return False
-
-
-def _revocation_lists(path: Path) -> list[x509.CertificateRevocationList]:
-    begin = b"-----BEGIN X509 CRL-----"
-    try:
-        lists = [x509.load_pem_x509_crl(begin + block) for block in _read("listen.crl", path).split(begin)[1:]]
-    except ValueError:
-        lists = []
-    if not lists:
-        raise BadCertificateFile("listen.crl", path, f"holds no revocation list in PEM form ({begin.decode()})")
-    return lists
-
-
-def _next_update(path: Path | None) -> float | None:
-    lists = [] if path is None else _revocation_lists(path)
-    times = [one.next_update_utc.timestamp() for one in lists if one.next_update_utc is not None]
-    return min(times, default=None)
+    return trusted
 
 
 class Listener:
@@ -221,15 +196,11 @@ class Listener:
     Holds the TLS context in force and tells who is on a connection.
 
     :param wall: seconds since the epoch, for certificate dates.
+    :ivar loaded: what is in force.
     """
 
-    def __init__(self, settings: Settings, context: SSL.Context, wall: Callable[[], float]) -> None:
-        self._context = context
-        self.certificate_expiry = _certificates("listen.certificate", settings.listen.certificate)[
-            0
-        ].not_valid_after_utc.timestamp()
-        #: When the first of the revocation lists is out of date; ``None``: there is none, or none says.
-        self.crl_next_update = _next_update(settings.listen.crl)
+    def __init__(self, settings: Settings, loaded: Loaded, wall: Callable[[], float]) -> None:
+        self.loaded = loaded
         self._name_from: NameFrom = settings.identity.name
         self._limit_by = settings.identity.limit_by
         self._most = settings.listen.max_connections_per_identity
@@ -238,7 +209,7 @@ class Listener:
 
     def context(self) -> SSL.Context:
         """The context for the next connection."""
-        return self._context
+        return self.loaded.context
 
     def arrived(self, connection: SSL.Connection) -> Identity | RelayError:
         """
@@ -291,13 +262,13 @@ class Listener:
 
     def why_refused(self, connection: SSL.Connection) -> str:
         """What OpenSSL found wrong with the certificate on this connection, in words."""
-        problem = connection.get_app_data()
+        problem = _problem(connection)
         if problem is None:
             return "there is none, or the handshake failed for another reason"
         return _REASONS.get(problem) or f"it did not verify (OpenSSL error {problem})"
 
     def _identity(self, connection: SSL.Connection) -> Identity:
-        problem = connection.get_app_data()
+        problem = _problem(connection)
         if problem is not None:  # looked at no further: it may be of a form that cannot even be read
             raise Unauthenticated(
                 f"X509 error {problem}", f"Your client certificate was refused: {self.why_refused(connection)}."

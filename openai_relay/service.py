@@ -37,10 +37,11 @@ from openai_relay.core.readiness import Check
 from openai_relay.core.settings import Settings
 from openai_relay.core.tally import Histogram, Tally
 from openai_relay.http1.server import HTTPServerFactory, ServerConnection, ServerLimits
-from openai_relay.listener import BadCertificateFile, Listener, load_context
+from openai_relay.listener import Listener, load
 from openai_relay.metrics import Build, Metrics, Readings, budget_standings
 from openai_relay.relay import Relay
 from openai_relay.systemd import Notifier, current_pid, passed_socket
+from openai_relay.tls.files import BadCertificateFile
 from openai_relay.tls.server import TLSPort
 from openai_relay.upstream import BadUpstream, Upstream
 
@@ -88,12 +89,12 @@ class RelayService(MultiService):
         self._reactor = reactor
         self._settings = settings
         try:
-            context = load_context(settings.listen)
+            loaded = load(settings.listen)
             self._upstream = Upstream(reactor, settings.upstream)
             self._accounting = Accounting(reactor, settings)
         except (BadCertificateFile, BadUpstream, BadState) as error:
             raise CannotServe(str(error)) from None
-        self._listener = Listener(settings, context, time.time)
+        self._listener = Listener(settings, loaded, time.time)
         self._tally = Tally(self._upstream.name)
         self._writer = LineWriter(_STDOUT)
         log_format = resolve(settings.log.format, terminal=os.isatty(_STDERR))
@@ -121,8 +122,8 @@ class RelayService(MultiService):
                 connections=lambda: len(self._factory.connections),
                 upstream_busy=lambda: self._upstream.pool.open - self._upstream.pool.idle,
                 upstream_idle=lambda: self._upstream.pool.idle,
-                server_certificate_expiry=lambda: self._listener.certificate_expiry,
-                crl_next_update=lambda: self._listener.crl_next_update,
+                server_certificate_expiry=lambda: self._listener.loaded.certificate_expiry,
+                crl_next_update=lambda: self._listener.loaded.crl_next_update,
                 event_loop_lag=self._lag.seconds,
                 log_lines_dropped=lambda: self._writer.dropped,
                 requests_waiting=lambda: len(self._accounting.lines),
@@ -168,6 +169,8 @@ class RelayService(MultiService):
             upstream=self._settings.upstream.url,
             admin=self.admin_address or "off",
         )
+        for warning in self._listener.loaded.warnings:
+            self.log.warn("{warning}", warning=warning)
 
     def stopService(self) -> Deferred[Any]:
         """Stop accepting, let running exchanges finish for a while, then end them."""
@@ -244,7 +247,7 @@ class RelayService(MultiService):
 
     def _readiness(self) -> list[Check]:
         now = time.time()
-        crl_until, certificate_until = self._listener.crl_next_update, self._listener.certificate_expiry
+        crl_until, certificate_until = self._listener.loaded.crl_next_update, self._listener.loaded.certificate_expiry
         return [
             _check("started", bool(self.running) or self.relay.draining, "it does not listen yet"),
             _check("accepting", not self.relay.draining, "it is stopping: what runs may finish"),

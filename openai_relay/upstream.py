@@ -124,10 +124,11 @@ class Upstream:
     """
     One upstream API: its connections, and what its requests carry.
 
+    :param context: for its connections, where it is not what `client_context` makes of the settings.
     :raises BadUpstream: the settings cannot be used.
     """
 
-    def __init__(self, reactor: Any, settings: UpstreamSettings) -> None:
+    def __init__(self, reactor: Any, settings: UpstreamSettings, context: SSL.Context | None = None) -> None:
         parts = urlsplit(settings.url)
         host = parts.hostname or ""
         self.name = host
@@ -140,8 +141,8 @@ class Upstream:
         self._fields: dict[tuple[str | None, str | None, str | None], UpstreamFields] = {(None, None, None): own}
         self._host = host
         self._address = _literal(host)
-        tls = TLSReactor(reactor, client_context(settings.ca), self._prepare, self._verify)
-        endpoint = HostnameEndpoint(tls, host, parts.port or 443, timeout=settings.connect_timeout)
+        self._tls = TLSReactor(reactor, context or client_context(settings.ca), self._prepare, self._verify)
+        endpoint = HostnameEndpoint(self._tls, host, parts.port or 443, timeout=settings.connect_timeout)
         self.pool = Pool(
             reactor,
             lambda factory: _cancellable(endpoint.connect(factory)),
@@ -224,6 +225,11 @@ class Upstream:
         url = self._origin + request.target
         answered = self._client.request(request.method, url, headers=headers, data=request if body is None else body)
         return cast("Deferred[Response]", answered)  # our agent's
+
+    def renew(self, context: SSL.Context) -> None:
+        """Connect with this from now on; no further request goes out on a connection that was made before."""
+        self._tls.context = context
+        self.pool.renew()
 
     def close(self) -> Deferred[None]:
         """Close the connections; fires when there is none."""

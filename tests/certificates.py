@@ -87,18 +87,24 @@ def client(
     dns: tuple[str, ...] = (),
     uris: tuple[str, ...] = (),
     emails: tuple[str, ...] = (),
+    place: str | None = None,
 ) -> Credential:
     """
     A client's certificate, of the usual authority unless another is named.
 
     :param common_names: in place of the one that is the name; may be none or several.
     :param purpose: the extended key usage; ``None``: the extension is not there.
+    :param place: where its revocation list is published, says cRLDistributionPoints.
     """
     names: list[x509.GeneralName] = [x509.DNSName(each) for each in dns]
     names += [x509.UniformResourceIdentifier(each) for each in uris]
     names += [x509.RFC822Name(each) for each in emails]
     subject = (name,) if common_names is None else common_names
-    return _leaf(subject, issuer or authority(), purpose, names, NOW + not_before, NOW + not_after)
+    points = None
+    if place is not None:
+        point = x509.DistributionPoint([x509.UniformResourceIdentifier(place)], None, None, None)
+        points = x509.CRLDistributionPoints([point])
+    return _leaf(subject, issuer or authority(), purpose, names, NOW + not_before, NOW + not_after, points)
 
 
 @cache
@@ -126,8 +132,14 @@ def revocation_list(
     *,
     this_update: timedelta = -DAY,
     next_update: timedelta = 30 * DAY,
+    scope: x509.ExtensionType | None = None,
+    encoding: serialization.Encoding = _PEM,
 ) -> bytes:
-    """A revocation list in PEM; by default it is empty, in force, and of the usual authority."""
+    """
+    A revocation list; by default it is empty, in force, in PEM, and of the usual authority.
+
+    :param scope: a critical extension that says what it is about.
+    """
     signer = issuer or authority()
     builder = (
         x509.CertificateRevocationListBuilder()
@@ -139,7 +151,21 @@ def revocation_list(
     for each in revoked:
         entry = x509.RevokedCertificateBuilder().serial_number(each.certificate.serial_number)
         builder = builder.add_revoked_certificate(entry.revocation_date(NOW + this_update).build())
-    return builder.sign(signer.private_key, hashes.SHA256()).public_bytes(_PEM)
+    if scope is not None:
+        builder = builder.add_extension(scope, critical=True)
+    return builder.sign(signer.private_key, hashes.SHA256()).public_bytes(encoding)
+
+
+def place(url: str | None = None, **limits: bool) -> x509.IssuingDistributionPoint:
+    """
+    Says of a list where it is published, and with what limits (``only_contains_user_certs`` and the like).
+
+    :param limits: further fields of `x509.IssuingDistributionPoint`, those that say yes or no.
+    """
+    names = ("only_contains_user_certs", "only_contains_ca_certs", "indirect_crl", "only_contains_attribute_certs")
+    users, authorities, indirect, attributes = (limits.get(name, False) for name in names)
+    full_name = None if url is None else [x509.UniformResourceIdentifier(url)]
+    return x509.IssuingDistributionPoint(full_name, None, users, authorities, None, indirect, attributes)
 
 
 def listen_settings(

@@ -37,7 +37,7 @@ from openai_relay.core.waiting import WaitingLines
 from openai_relay.http1.client import ClientLimits
 from openai_relay.http1.pool import Agent, Pool
 from openai_relay.http1.server import HTTPServerFactory, ServerLimits
-from openai_relay.listener import Listener, load_context
+from openai_relay.listener import Listener, load
 from openai_relay.relay import Relay
 from openai_relay.upstream import StreamingClient, Upstream
 from tests import certificates
@@ -284,7 +284,7 @@ class RelayCase(SynchronousTestCase):
             replace(certificates.listen_settings(directory), max_connections_per_identity=100),
             upstream=self.upstream_settings,
         )
-        self.listener = Listener(settings, load_context(settings.listen), lambda: self.wall)
+        self.listener = Listener(settings, load(settings.listen), lambda: self.wall)
         self.upstream = MemoryUpstream(self.clock, self.upstream_settings, self.far_end)
         self.relay = Relay(
             self.listener,

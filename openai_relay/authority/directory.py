@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,24 +23,23 @@ from typing import Final
 from cryptography import x509
 
 from openai_relay.authority import files, names, profile
+from openai_relay.authority.bundle import Bundle
 from openai_relay.authority.errors import AuthorityError
+from openai_relay.authority.finding import meant, refuse_revoked, renewable
 from openai_relay.authority.index import Issued, alternative_names, dump_index, load_index, record
+from openai_relay.authority.issuing import BACKDATING, KeyMade, Wanted, check_days, given_names
 from openai_relay.authority.place import Place
-from openai_relay.authority.reading import is_issued_by, read_certificate, read_key, read_revocation_list
+from openai_relay.authority.reading import Passphrase, is_issued_by, read_certificate
 from openai_relay.authority.reasons import Reason
+from openai_relay.authority.requests import SigningRequest
+from openai_relay.authority.revocations import CRL_DAYS, RevocationList, list_is_due, list_is_old, read_list, write_list
+from openai_relay.authority.signing import KEEP_BACKUP, new_passphrase, open_signer
 
 Clock = Callable[[], datetime]
-
-#: Certificates and lists start this far in the past, for machines whose clocks run behind.
-BACKDATING: Final = timedelta(minutes=5)
-LONGEST_DAYS: Final = 36_500
 
 AUTHORITY_DAYS: Final = 3_650
 CLIENT_DAYS: Final = 365
 SERVER_DAYS: Final = 397  #: phones and browsers refuse much longer ones
-CRL_DAYS: Final = 30
-
-_KEEP_BACKUP: Final = "Restore it from a backup, or make a new authority in another directory with `openai-relay init`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +50,17 @@ class Credential:
     certificate: Path
     key: Path
     shortened: bool  #: it ends with the authority, earlier than was asked for
+    bundle: Path | None = None  #: both in one, for phones and browsers
 
 
 @dataclass(frozen=True, slots=True)
-class RevocationList:
-    """What is in force: the list that the relay reads."""
+class Signed:
+    """A certificate just issued for a key that is elsewhere."""
 
-    path: Path
-    number: int
-    this_update: datetime
-    next_update: datetime
-    revoked: int  #: how many certificates are on it
+    issued: Issued
+    certificate: x509.Certificate
+    file: Path | None  #: where it was put, if it was to be put anywhere
+    shortened: bool  #: it ends with the authority, earlier than was asked for
 
 
 def utc_now() -> datetime:
@@ -76,18 +75,26 @@ class Authority:
     directory: Path
     certificate: x509.Certificate
     clock: Clock
+    passphrase: Passphrase | None = None  #: asked when an encrypted key is to sign
 
     @classmethod
     def create(
-        cls, directory: Path, name: str | None = None, days: int = AUTHORITY_DAYS, clock: Clock = utc_now
+        cls,
+        directory: Path,
+        name: str | None = None,
+        days: int = AUTHORITY_DAYS,
+        clock: Clock = utc_now,
+        passphrase: Passphrase | None = None,
     ) -> Authority:
         """
         A new authority, with an empty revocation list; nothing is overwritten.
 
         :param name: ``None``: one that no other authority has, so that their lists cannot be taken for each other
+        :param passphrase: what its key is encrypted with; ``None``: it is not
         """
         name = f"openai-relay CA {secrets.token_hex(4)}" if name is None else names.client_name(name)
-        _check_days(days)
+        check_days(days)
+        secret = new_passphrase(passphrase)
         files.make_directory(directory)
         with files.locked(directory / ".lock"):
             for file in ("ca.pem", "ca.key", "index.jsonl", "crl.pem"):
@@ -97,15 +104,15 @@ class Authority:
             validity = profile.Validity(start, start + timedelta(days=days) + BACKDATING)
             certificate = profile.authority_certificate(key, name, validity)
             # ca.pem comes last but for the list: without it the directory is no authority yet.
-            files.write_file(directory / "ca.key", profile.key_pem(key), files.PRIVATE)
+            files.write_file(directory / "ca.key", profile.key_pem(key, secret), files.PRIVATE)
             files.write_file(directory / "index.jsonl", b"", files.PRIVATE)
             files.write_file(directory / "ca.pem", profile.certificate_pem(certificate), files.PUBLIC)
-            authority = cls(directory, certificate, clock)
-            authority._write_crl([], CRL_DAYS)
+            authority = cls(directory, certificate, clock, passphrase)
+            write_list(authority.crl_path, [], profile.Signer(certificate, key), clock())
         return authority
 
     @classmethod
-    def open(cls, directory: Path, clock: Clock = utc_now) -> Authority:
+    def open(cls, directory: Path, clock: Clock = utc_now, passphrase: Passphrase | None = None) -> Authority:
         """The authority that is there; its key is read only when something is to be signed."""
         path = directory / "ca.pem"
         missing = "Make an authority with `openai-relay init`, or name its directory"
@@ -116,8 +123,8 @@ class Authority:
         except (x509.ExtensionNotFound, ValueError):
             is_authority = False
         if not is_authority:
-            raise AuthorityError("This is not the certificate of an authority made here", _KEEP_BACKUP, path)
-        return cls(directory, certificate, clock)
+            raise AuthorityError("This is not the certificate of an authority made here", KEEP_BACKUP, path)
+        return cls(directory, certificate, clock, passphrase)
 
     @property
     def certificate_path(self) -> Path:
@@ -141,26 +148,21 @@ class Authority:
         stem: str | None = None,
         renew: bool = False,
         key_type: profile.KeyType = "p256",
+        bundle: Bundle | None = None,
     ) -> Credential:
         """
         A certificate and a new key for a client.
 
         :param alternative: ``None``: those of the renewed certificate, else what the name itself implies
-        :param into: the directory for the two files; ``None``: ``clients/`` of this one
+        :param into: the directory for the files; ``None``: ``clients/`` of this one
         :param stem: their name without ending; ``None``: from the client's name
-        :param renew: replace the two files; the old certificate stays good until it expires or is revoked
+        :param renew: replace the files; the old certificate stays good until it expires or is revoked
+        :param bundle: write both as one ``.p12`` file, too
         """
         name = names.client_name(name)
-        wanted = _Wanted(
-            "client",
-            name,
-            (alternative or names.implied_names(name)).general_names(),
-            alternative is None,
-            days,
-            key_type,
-        )
-        place = Place(into or self.directory / "clients", stem or names.file_stem(name), renew)
-        return self._issue(wanted, place)
+        place = Place(self._clients(into), stem or names.file_stem(name), renew, bundle is not None)
+        wanted = Wanted("client", name, given_names(name, alternative), days, keep_names=alternative is None)
+        return self._issue(wanted, place, KeyMade(profile.new_key(key_type), bundle))
 
     def issue_server(
         self,
@@ -179,9 +181,59 @@ class Authority:
         """
         general_names = names.host_names(hosts)
         name = hosts[0] if len(hosts[0]) <= names.LONGEST_NAME else "server"
-        wanted = _Wanted("server", name, general_names, len(hosts) == 1, days, key_type)
         place = Place(into or self.directory, stem or names.file_stem(hosts[0]), renew)
-        return self._issue(wanted, place)
+        wanted = Wanted("server", name, general_names, days, keep_names=len(hosts) == 1)
+        return self._issue(wanted, place, KeyMade(profile.new_key(key_type), None))
+
+    def renew(
+        self,
+        which: str,
+        *,
+        days: int | None = None,
+        into: Path | None = None,
+        key_type: profile.KeyType = "p256",
+        bundle: Bundle | None = None,
+    ) -> Credential:
+        """
+        A new certificate with a new key in place of one that was issued: same name, same alternative names.
+
+        The old one stays good until it expires or is revoked.
+
+        :param which: a name (its newest certificate that is not revoked), serial number, fingerprint or file
+        :param days: ``None``: as long as a new one
+        """
+        wanted = self._renewed(which, days)
+        return self._issue(wanted, self._usual_place(wanted, into, bundle), KeyMade(profile.new_key(key_type), bundle))
+
+    def sign_request(
+        self,
+        request: SigningRequest,
+        name: str | None = None,
+        *,
+        days: int = CLIENT_DAYS,
+        alternative: names.AlternativeNames | None = None,
+        place: Place | None = None,
+    ) -> Signed:
+        """
+        A client's certificate for a key that stays where it is; what else the request says is not believed.
+
+        :param name: ``None``: the request's CN
+        :param alternative: ``None``: what the name itself implies; ``request.alternative()``: as the request wishes
+        :param place: where to put the certificate; ``None``: nowhere, it is returned only
+        """
+        name = request.name() if name is None else names.client_name(name)
+        wanted = Wanted("client", name, given_names(name, alternative), days)
+        return self._sign(wanted, request.public_key, place)
+
+    def renew_request(
+        self, which: str, request: SigningRequest, *, days: int | None = None, place: Place | None = None
+    ) -> Signed:
+        """As ``renew``, for the key of a request: the same as before, or another; names come from the old one."""
+        return self._sign(self._renewed(which, days), request.public_key, place)
+
+    def place_for(self, name: str, into: Path | None = None, renew: bool = False) -> Place:
+        """Where a client's certificate usually goes."""
+        return Place(self._clients(into), names.file_stem(names.client_name(name)), renew)
 
     def revoke(self, which: str, reason: Reason = "unspecified") -> list[Issued]:
         """
@@ -191,21 +243,25 @@ class Authority:
 
         :returns: what is meant by ``which``, as it stands now.
         """
+        signer = self._signer()
         with self._locked():
             index, now = self._index(), _seconds(self.clock())
-            found = self._find(index, which, now)
-            meant = {each.serial for each in found}
+            found = meant(index, which, now, self.certificate)
+            serials = {each.serial for each in found}
             index += [each for each in found if each.serial not in {known.serial for known in index}]
             index = [
                 replace(each, revoked_at=now, reason=reason)
-                if each.serial in meant and each.revoked_at is None
+                if each.serial in serials and each.revoked_at is None
                 else each
                 for each in index
             ]
-            signer = self._signer()
             self._write_index(index)
-            self._write_crl(index, CRL_DAYS, signer)
-            return [each for each in index if each.serial in meant]
+            write_list(self.crl_path, index, signer, now)
+            return [each for each in index if each.serial in serials]
+
+    def renewable(self, which: str) -> Issued:
+        """The certificate that ``renew`` would renew."""
+        return renewable(self._index(), which, self.certificate)
 
     def issued(self) -> list[Issued]:
         """Every certificate, in the order in which they were issued."""
@@ -213,77 +269,96 @@ class Authority:
 
     def refresh_crl(self, days: int = CRL_DAYS) -> RevocationList:
         """Write the revocation list anew, good for so many days from now."""
-        _check_days(days)
+        check_days(days)
+        signer = self._signer()
         with self._locked():
-            return self._write_crl(self._index(), days)
+            return write_list(self.crl_path, self._index(), signer, self.clock(), days)
+
+    def refresh_if_due(self, now: datetime, days: int = CRL_DAYS) -> RevocationList | None:
+        """
+        Write the revocation list anew when two thirds of the time to its nextUpdate have gone, or it cannot be read.
+
+        The key is read only then.
+
+        :returns: the new list; ``None``: the one that is there will do.
+        """
+        check_days(days)
+        if not list_is_due(self.crl_path, now):
+            return None
+        signer = self._signer()
+        with self._locked():
+            # Somebody else may have been quicker.
+            return (
+                write_list(self.crl_path, self._index(), signer, now, days) if list_is_due(self.crl_path, now) else None
+            )
 
     def crl(self) -> RevocationList:
         """The revocation list as it lies there."""
-        do = "Make it with `openai-relay crl`"
-        crl = read_revocation_list(self.crl_path, do)
-        if crl.next_update_utc is None:
-            raise AuthorityError("This revocation list has no end and was not made here", do, self.crl_path)
-        return RevocationList(self.crl_path, _number(crl), crl.last_update_utc, crl.next_update_utc, len(crl))
+        return read_list(self.crl_path)
 
     def has_issued(self, certificate: x509.Certificate) -> bool:
         """Whether this authority's key has signed the certificate."""
         return is_issued_by(certificate, self.certificate)
 
-    def _issue(self, wanted: _Wanted, place: Place) -> Credential:
-        _check_days(wanted.days)
-        with self._locked():
+    def _issue(self, wanted: Wanted, place: Place, made: KeyMade) -> Credential:
+        signed = self._sign(wanted, made.key.public_key(), place, made)
+        bundle = None if made.bundle is None else place.bundle
+        return Credential(signed.issued, place.certificate, place.key, signed.shortened, bundle)
+
+    def _sign(
+        self, wanted: Wanted, public_key: profile.PublicKey, place: Place | None, made: KeyMade | None = None
+    ) -> Signed:
+        """
+        Issue, record, and write what is to be written.
+
+        :param made: ``None``: the key is elsewhere, and only the certificate is written
+        """
+        check_days(wanted.days)
+        signer = self._signer()  # before the lock: it may ask somebody
+        with self._locked(), ExitStack() as staging:
             index, now = self._index(), _seconds(self.clock())
-            old = place.prepare(self.certificate, wanted.kind, wanted.name)
-            alternative = alternative_names(old) if old is not None and wanted.keep_names else wanted.alternative
-            asked = now + timedelta(days=wanted.days)
-            validity = profile.Validity(
-                max(now - BACKDATING, self.certificate.not_valid_before_utc), min(asked, self.not_after)
-            )
-            signer = self._signer()
-            key = profile.new_key(wanted.key_type)
-            certificate = profile.leaf_certificate(signer, wanted.kind, key, wanted.name, alternative, validity)
+            refuse_revoked(index, wanted.renews)
+            alternative, new = wanted.alternative, list[tuple[Path, bytes, int]]()
+            if place is not None:
+                old = place.prepare(self.certificate, wanted.kind, wanted.name, with_key=made is not None)
+                if old is not None and wanted.keep_names:
+                    alternative = alternative_names(old)
+                if made is None:
+                    place.keep_key(public_key)
+            validity = wanted.validity(now, self.certificate)
+            certificate = profile.leaf_certificate(signer, wanted.kind, public_key, wanted.name, alternative, validity)
+            if place is not None:
+                if made is not None:
+                    new += made.files(place, wanted.name, certificate, self.certificate)
+                new.append((place.certificate, profile.certificate_pem(certificate), files.PUBLIC))
             # Everything that may fail for want of space or rights comes before the index, and the index before
             # the certificate has its name: one that is in somebody's hands can always be revoked.
-            staged_key = files.Staged.write(place.key, profile.key_pem(key), files.PRIVATE)
-            try:
-                staged = files.Staged.write(place.certificate, profile.certificate_pem(certificate), files.PUBLIC)
-                try:
-                    issued = record(certificate)
-                    self._write_index([*index, issued])
-                    staged_key.commit()
-                    staged.commit()
-                finally:
-                    staged.discard()
-            finally:
-                staged_key.discard()
-            self._write_crl([*index, issued], CRL_DAYS, signer)
-            return Credential(issued, place.certificate, place.key, shortened=asked > self.not_after)
+            staged = []
+            for each in new:
+                staged.append(files.Staged.write(*each))
+                staging.callback(staged[-1].discard)
+            issued = record(certificate)
+            self._write_index([*index, issued])
+            for file in staged:
+                file.commit()
+            if list_is_old(self.crl_path, now):
+                write_list(self.crl_path, [*index, issued], signer, now)
+            shortened = wanted.asked(now) > self.not_after
+            return Signed(issued, certificate, None if place is None else place.certificate, shortened)
 
-    def _find(self, index: Sequence[Issued], which: str, now: datetime) -> list[Issued]:
-        if found := [each for each in index if each.name == which and now <= each.not_after]:
-            return found
-        hexadecimal = which.replace(":", "").lower().removeprefix("0x")
-        for each in index:
-            if hexadecimal == each.fingerprint or hexadecimal.lstrip("0") == each.serial:
-                return [each]
-        path = Path(which)
-        if path.is_file():
-            certificate = read_certificate(path, "Name a file with a certificate")
-            if not self.has_issued(certificate):
-                raise AuthorityError("This certificate is from another authority", "Revoke it there", path)
-            ours = record(certificate)
-            return [next((each for each in index if each.serial == ours.serial), ours)]
-        if any(each.name == which for each in index):
-            raise AuthorityError(
-                "All certificates of this name have expired already",
-                "Nothing needs to be done; to put one on the list all the same, give its serial number",
-                repr(which),
-            )
-        raise AuthorityError(
-            "No certificate has this name, serial number or fingerprint, and there is no such file",
-            "See `openai-relay cert list`",
-            repr(which),
-        )
+    def _renewed(self, which: str, days: int | None) -> Wanted:
+        old = self.renewable(which)
+        usual = CLIENT_DAYS if old.kind == "client" else SERVER_DAYS
+        alternative = [names.named(each) for each in old.names]
+        return Wanted(old.kind, old.name, alternative, usual if days is None else days, renews=old.serial)
+
+    def _usual_place(self, wanted: Wanted, into: Path | None, bundle: Bundle | None) -> Place:
+        if wanted.kind == "server":
+            return Place(into or self.directory, "server", renew=True)
+        return Place(self._clients(into), names.file_stem(wanted.name), renew=True, bundled=bundle is not None)
+
+    def _clients(self, into: Path | None) -> Path:
+        return into or self.directory / "clients"
 
     def _locked(self) -> AbstractContextManager[None]:
         return files.locked(self.directory / ".lock")
@@ -297,70 +372,8 @@ class Authority:
         files.write_file(self.directory / "index.jsonl", dump_index(index), files.PRIVATE)
 
     def _signer(self) -> profile.Signer:
-        now = self.clock().astimezone(UTC)
-        if now < self.certificate.not_valid_before_utc:
-            what = f"This machine's clock says {now:%Y-%m-%d %H:%M} UTC, when the authority did not exist yet"
-            raise AuthorityError(what, "Set the clock", self.certificate_path)
-        if now > self.not_after:
-            what = f"The authority expired on {self.not_after:%Y-%m-%d}"
-            do = "Make a new one in another directory with `openai-relay init` and issue new certificates"
-            raise AuthorityError(what, do, self.certificate_path)
-        path = self.directory / "ca.key"
-        key = read_key(path, _KEEP_BACKUP)
-        if key.public_key() != self.certificate.public_key():
-            raise AuthorityError("This key does not belong to ca.pem beside it", _KEEP_BACKUP, path)
-        return profile.Signer(self.certificate, key)
-
-    def _write_crl(self, index: Iterable[Issued], days: int, signer: profile.Signer | None = None) -> RevocationList:
-        now = _seconds(self.clock())
-        try:
-            before = read_revocation_list(self.crl_path, "")
-            previous, number = before.last_update_utc, _number(before)
-        except AuthorityError:
-            # Lost or damaged: the index knows better than it did what is revoked.
-            previous, number = None, 0
-        # RFC 5280 §3.3: an entry stays until a list made after the certificate's expiry has carried it.
-        kept = timedelta(days=2 * CRL_DAYS)
-        revocations = [
-            profile.Revocation(int(each.serial, 16), each.revoked_at, each.reason or "unspecified")
-            for each in index
-            if each.revoked_at is not None and now < each.not_after + kept
-        ]
-        crl = profile.revocation_list(
-            signer or self._signer(),
-            revocations,
-            this_update=profile.next_crl_time(now, previous, BACKDATING),
-            next_update=now + timedelta(days=days),
-            # Seconds since the epoch grow even when the list before was lost.
-            number=max(number + 1, int(now.timestamp())),
-        )
-        files.write_file(self.crl_path, profile.crl_pem(crl), files.PUBLIC)
-        return self.crl()
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A certificate to be issued."""
-
-    kind: profile.Kind
-    name: str
-    alternative: Sequence[x509.GeneralName]
-    keep_names: bool  #: a renewal takes the old certificate's instead
-    days: int
-    key_type: profile.KeyType
-
-
-def _check_days(days: int) -> None:
-    if not 1 <= days <= LONGEST_DAYS:
-        raise AuthorityError("A certificate or list is good for 1 to 36500 days", "Give a number in between", days)
+        return open_signer(self.directory, self.certificate, self.clock(), self.passphrase)
 
 
 def _seconds(now: datetime) -> datetime:
     return now.astimezone(UTC).replace(microsecond=0)
-
-
-def _number(crl: x509.CertificateRevocationList) -> int:
-    try:
-        return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-    except (x509.ExtensionNotFound, ValueError):
-        return 0

@@ -27,14 +27,16 @@ PRIVATE: Final = 0o600  #: keys
 PATIENCE: Final = 10.0
 
 
-def read_file(path: Path, do: str) -> bytes:
+def read_file(path: Path, do: str, most: int = -1) -> bytes:
     """
     A file's bytes, or an error that a person can act upon.
 
     :param do: what to do when there is no such file
+    :param most: how many bytes of a file that may be any; -1: all
     """
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(most)
     except FileNotFoundError:
         raise AuthorityError("There is no such file", do, path) from None
     except OSError as error:

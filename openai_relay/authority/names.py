@@ -141,6 +141,27 @@ def name_text(name: x509.GeneralName) -> str:
             return type(name).__name__
 
 
+def named(text: str) -> x509.GeneralName:
+    """
+    The alternative name that ``name_text`` has made this of.
+
+    :raises AuthorityError: it is of a kind that is not issued here.
+    """
+    kind, _, value = text.partition(":")
+    match kind:
+        case "DNS":
+            return x509.DNSName(value)
+        case "IP":
+            return x509.IPAddress(ipaddress.ip_address(value))
+        case "URI":
+            return x509.UniformResourceIdentifier(value)
+        case "email":
+            return x509.RFC822Name(value)
+        case _:
+            what = "A certificate with an alternative name of this kind cannot be renewed"
+            raise AuthorityError(what, "Issue one with `openai-relay cert issue`", repr(_clip(text)))
+
+
 def file_stem(name: str) -> str:
     """
     A file name, without its ending, that is safe on every file system and still says whose it is.

@@ -10,8 +10,8 @@ from cryptography import x509
 from openai_relay.authority.errors import AuthorityError
 from openai_relay.authority.files import make_directory, refuse_existing
 from openai_relay.authority.index import record
-from openai_relay.authority.profile import Kind
-from openai_relay.authority.reading import is_issued_by, read_certificate
+from openai_relay.authority.profile import Kind, PublicKey
+from openai_relay.authority.reading import is_issued_by, read_certificate, read_key
 
 #: Names of the authority's own files.
 _RESERVED = ("ca", "crl")
@@ -19,11 +19,12 @@ _RESERVED = ("ca", "crl")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Two files of one name in one directory."""
+    """Files of one name in one directory: certificate, key, and both in one."""
 
     directory: Path
     stem: str
     renew: bool  #: replace what is there, if it is an older certificate for the same name
+    bundled: bool = False  #: the ``.p12`` file is wanted, too
 
     @property
     def certificate(self) -> Path:
@@ -33,10 +34,17 @@ class Place:
     def key(self) -> Path:
         return self.directory / f"{self.stem}.key"
 
-    def prepare(self, authority: x509.Certificate, kind: Kind, name: str) -> x509.Certificate | None:
-        """
-        The directory exists afterwards, and writing the two files destroys nothing that is still needed.
+    @property
+    def bundle(self) -> Path:
+        return self.directory / f"{self.stem}.p12"
 
+    def prepare(
+        self, authority: x509.Certificate, kind: Kind, name: str, *, with_key: bool = True
+    ) -> x509.Certificate | None:
+        """
+        The directory exists afterwards, and writing the files destroys nothing that is still needed.
+
+        :param with_key: the key will be written as well
         :returns: the certificate that is to be renewed, if there is one.
         :raises AuthorityError: when something would be lost.
         """
@@ -45,7 +53,8 @@ class Place:
             raise AuthorityError(what, "Choose another name", self.certificate)
         make_directory(self.directory)
         if not self.renew:
-            for path in (self.certificate, self.key):
+            paths = [self.certificate, *([self.key] if with_key else []), *([self.bundle] if self.bundled else [])]
+            for path in paths:
                 refuse_existing(path, "Move it away, choose another directory, or replace it with --renew")
             return None
         if not self.certificate.exists():
@@ -56,3 +65,15 @@ class Place:
             what = f"This is another certificate (a {was.kind}'s, for {was.name!r}) and is not replaced"
             raise AuthorityError(what, "Choose another directory, or move it away", self.certificate)
         return old
+
+    def keep_key(self, key: PublicKey) -> None:
+        """
+        A key that lies here may stay beside a certificate for this one: it belongs to it.
+
+        :raises AuthorityError: it does not; whoever used the two would fail.
+        """
+        if not self.key.exists():
+            return
+        if read_key(self.key, "").public_key() != key:
+            what = "This key is not the one that the request was made with, and would lie beside its certificate"
+            raise AuthorityError(what, "Move it away, or choose another directory", self.key)

@@ -23,6 +23,7 @@ from openai_relay.authority.reasons import Reason
 Kind = Literal["client", "server"]
 KeyType = Literal["p256", "rsa"]
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 RSA_BITS: Final = 3072
 
@@ -77,7 +78,7 @@ def authority_certificate(key: PrivateKey, name: str, validity: Validity) -> x50
     public = key.public_key()
     identifier = x509.SubjectKeyIdentifier.from_public_key(public)
     return (
-        _builder(_subject(name), _subject(name), key, validity)
+        _builder(_subject(name), _subject(name), public, validity)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(signs_certificates=True), critical=True)
         .add_extension(identifier, critical=False)
@@ -89,19 +90,19 @@ def authority_certificate(key: PrivateKey, name: str, validity: Validity) -> x50
 def leaf_certificate(
     signer: Signer,
     kind: Kind,
-    key: PrivateKey,
+    key: PublicKey,
     name: str,
     alternative: Sequence[x509.GeneralName],
     validity: Validity,
 ) -> x509.Certificate:
     """A client's or a server's certificate, directly under the authority."""
-    usage = _key_usage(enciphers_keys=isinstance(key, rsa.RSAPrivateKey))
+    usage = _key_usage(enciphers_keys=isinstance(key, rsa.RSAPublicKey))
     builder = (
         _builder(_subject(name), signer.certificate.subject, key, validity)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.ExtendedKeyUsage([_PURPOSE[kind]]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .add_extension(_issuer_identifier(signer.certificate), critical=False)
     )
     if alternative:
@@ -155,19 +156,24 @@ def crl_pem(crl: x509.CertificateRevocationList) -> bytes:
     return crl.public_bytes(serialization.Encoding.PEM)
 
 
-def key_pem(key: PrivateKey) -> bytes:
-    """The private key, PKCS #8, not encrypted: whoever writes it restricts the file."""
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+def key_pem(key: PrivateKey, passphrase: bytes | None = None) -> bytes:
+    """
+    The private key, PKCS #8: whoever writes it restricts the file.
+
+    :param passphrase: ``None``: it is not encrypted
+    """
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase is not None:
+        encryption = serialization.BestAvailableEncryption(passphrase)
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: PrivateKey, validity: Validity) -> x509.CertificateBuilder:
+def _builder(subject: x509.Name, issuer: x509.Name, key: PublicKey, validity: Validity) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(validity.not_before)
         .not_valid_after(validity.not_after)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from openai_relay.authority.errors import AuthorityError
 from openai_relay.authority.files import read_file
 from openai_relay.authority.profile import PrivateKey
+
+#: Asks for the passphrase of a key; called only when there is one.
+Passphrase = Callable[[], bytes]
 
 _PEM: Final = b"-----BEGIN "
 
@@ -38,19 +42,36 @@ def read_certificate(path: Path, missing: str) -> x509.Certificate:
     return certificate
 
 
-def read_key(path: Path, missing: str) -> PrivateKey:
-    """A private key that is not encrypted, ECDSA or RSA."""
+def read_key(path: Path, missing: str, passphrase: Passphrase | None = None) -> PrivateKey:
+    """
+    A private key, ECDSA or RSA.
+
+    :param passphrase: asked if the key is encrypted; ``None``: then it is refused
+    """
     content = read_file(path, missing)
+    key: object
     try:
         key = serialization.load_pem_private_key(content, password=None)
-    except TypeError:
-        do = "Take the passphrase off with `openssl pkey` while the command runs"
-        raise AuthorityError("This key is encrypted", do, path) from None
+    except TypeError:  # it wants a password
+        if passphrase is None:
+            do = "Give its passphrase with --ca-passphrase-from file:PATH or env:NAME"
+            raise AuthorityError("This key is encrypted", do, path) from None
+        key = _decrypted(content, passphrase(), path)
     except (ValueError, UnsupportedAlgorithm):
         raise AuthorityError("This is not a private key in PEM", missing, path) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise AuthorityError("This key is neither ECDSA nor RSA", missing, path)
     return key
+
+
+def _decrypted(content: bytes, passphrase: bytes, path: Path) -> object:
+    try:
+        return serialization.load_pem_private_key(content, passphrase or b"\0")  # an empty one is taken for none
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        what = "The passphrase is not this key's (or the key is damaged)"
+        raise AuthorityError(
+            what, "Try again with the passphrase that was given to `openai-relay init`", path
+        ) from None
 
 
 def read_revocation_list(path: Path, missing: str) -> x509.CertificateRevocationList:

@@ -1,63 +1,29 @@
-"""``openai-relay cert``: issue, list, revoke and show certificates."""
+"""``openai-relay cert``: issue, renew, list, revoke and show certificates."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final, cast, get_args
+from typing import cast, get_args
 
 import click
 
 from openai_relay.authority.reasons import Reason
+from openai_relay.cli.cert_list import COLOURS, list_certificates
 from openai_relay.cli.directories import authority_directory, directory_option
 from openai_relay.cli.issue import issue
-from openai_relay.cli.output import RESTART, day, json_option, minute, plural, print_json, printable, styled, table
+from openai_relay.cli.output import RESTART, json_option, minute, plural, print_json, printable, styled
+from openai_relay.cli.passphrases import ca_passphrase, ca_passphrase_option
+from openai_relay.cli.renew import renew
 
-_COLOURS: Final = {"valid": "green", "revoked": "red", "expired": "yellow", "not-yet-valid": "yellow"}
 
-
-@click.group("cert", short_help="Issue, list, revoke and show certificates.")
+@click.group("cert", short_help="Issue, renew, list, revoke and show certificates.")
 def command() -> None:
-    """Issue, list, revoke and show certificates."""
+    """Issue, renew, list, revoke and show certificates."""
 
 
-command.add_command(issue)
-
-
-@command.command("list")
-@directory_option
-@json_option
-def list_certificates(directory: Path | None, as_json: bool) -> None:
-    """List every certificate the authority has issued."""
-    from openai_relay.authority.directory import Authority
-    from openai_relay.cli.documents import CertificateDocument, ListDocument
-
-    authority = Authority.open(authority_directory(directory))
-    now = authority.clock()
-    documents = tuple(CertificateDocument.of(each, now) for each in authority.issued())
-    if as_json:
-        print_json(ListDocument(documents))
-        return
-    if not documents:
-        click.echo("No certificate has been issued yet: `openai-relay cert issue NAME` makes one.")
-        return
-    rows = [
-        (
-            printable(each.name),
-            each.kind,
-            each.serial,
-            each.state,
-            day(each.not_after),
-            str(each.days_left) if each.state == "valid" else "-",
-        )
-        for each in documents
-    ]
-    titles, *lines = table(("NAME", "KIND", "SERIAL", "STATE", "EXPIRES", "DAYS LEFT"), rows, right=("DAYS LEFT",))
-    click.echo(styled(titles, bold=True))
-    for line, each in zip(lines, documents, strict=True):
-        # The serial, all hex, comes first and cannot hold the word.
-        before, state, after = line.partition(f"{each.serial}  {each.state}")
-        click.echo(f"{before}{each.serial}  {styled(each.state, fg=_COLOURS[each.state])}{after}" if state else line)
+for each in (issue, renew, list_certificates):
+    command.add_command(each)
 
 
 @command.command("revoke")
@@ -70,8 +36,9 @@ def list_certificates(directory: Path | None, as_json: bool) -> None:
     show_default=True,
     help="Why; it stands in the revocation list.",
 )
+@ca_passphrase_option
 @json_option
-def revoke(which: str, directory: Path | None, reason: str, as_json: bool) -> None:
+def revoke(which: str, directory: Path | None, reason: str, ca_passphrase_from: str | None, as_json: bool) -> None:
     """Revoke WHICH: a name, a serial number, a fingerprint, or the file of a certificate.
 
     A name means every certificate of that name that has not expired. The revocation list is
@@ -80,7 +47,7 @@ def revoke(which: str, directory: Path | None, reason: str, as_json: bool) -> No
     from openai_relay.authority.directory import Authority
     from openai_relay.cli.documents import CertificateDocument, RevokedDocument
 
-    authority = Authority.open(authority_directory(directory))
+    authority = Authority.open(authority_directory(directory), passphrase=ca_passphrase(ca_passphrase_from))
     known = {each.serial for each in authority.issued() if each.revoked_at is not None}
     revoked = authority.revoke(which, cast(Reason, reason))
     now = authority.clock()
@@ -112,7 +79,7 @@ def show(file: Path, directory: Path | None, as_json: bool) -> None:
         "not_after": f"{minute(document.not_after)} ({plural(document.days_left, 'day')} left)",
         "names": ", ".join(document.names) or "-",
         "issued_here": {True: "yes", False: "no", None: "no authority here to compare with"}[document.issued_here],
-        "state": styled(document.state, fg=_COLOURS[document.state]),
+        "state": styled(document.state, fg=COLOURS[document.state]),
     }
     del lines["days_left"]
     for key, value in lines.items():

@@ -17,7 +17,7 @@ from openai_relay.cli.output import BAD_CONFIGURATION, json_option, minute, plur
 
 if TYPE_CHECKING:
     from openai_relay.core.settings import Settings
-    from openai_relay.listener import Listener
+    from openai_relay.listener import Loaded
 
 _DAY: Final = 86_400.0
 #: What ends sooner is worth a warning.
@@ -48,7 +48,8 @@ def command(ctx: click.Context, file: Path | None, as_json: bool) -> None:
     from openai_relay.cli.accounts_table import accounts_table
     from openai_relay.config.problems import BadConfiguration, Problem
     from openai_relay.config.read import CommandLine, load, placed
-    from openai_relay.listener import BadCertificateFile, Listener, load_context
+    from openai_relay.listener import load as load_files
+    from openai_relay.tls.files import BadCertificateFile
     from openai_relay.upstream import BadUpstream, client_context
 
     file = configuration_file(file)
@@ -56,12 +57,12 @@ def command(ctx: click.Context, file: Path | None, as_json: bool) -> None:
     accounts: list[str] = []
     try:
         settings = load(file, os.environ)
-        listener = Listener(settings, load_context(settings.listen), time.time)
+        loaded = load_files(settings.listen)
         client_context(settings.upstream.ca)
         check_places(settings.state.directory, settings.ledger.database if settings.ledger.enabled else None)
-        warnings = (*_warnings(listener, time.time()), *_forgetful(settings))
+        warnings = (*_warnings(loaded, time.time()), *_forgetful(settings))
         checked = Checked(True, file, warnings=warnings)
-        summary = _summary(settings, listener)
+        summary = _summary(settings, loaded)
         if settings.tiers or settings.clients:
             accounts = accounts_table(settings)
     except BadConfiguration as bad:
@@ -85,15 +86,15 @@ def command(ctx: click.Context, file: Path | None, as_json: bool) -> None:
         ctx.exit(BAD_CONFIGURATION)
 
 
-def _summary(settings: Settings, listener: Listener) -> list[tuple[str, str]]:
+def _summary(settings: Settings, loaded: Loaded) -> list[tuple[str, str]]:
     listen, upstream, prices = settings.listen, settings.upstream, settings.accounting.prices
-    crl = "not checked" if listen.crl is None else f"{listen.crl}{_until(listener.crl_next_update)}"
+    crl = "not checked" if listen.crl is None else f"{listen.crl}{_until(loaded.crl_next_update)}"
     default_tier = settings.identity.default_tier
     tiers = ", ".join(f"{tier} (default)" if tier == default_tier else tier for tier in settings.tiers)
     own = "has rules of its own" if len(settings.clients) == 1 else "have rules of their own"
     return [
         ("listens", f"{listen.address}, client certificates {listen.client_auth}"),
-        ("certificate", f"{listen.certificate}{_until(listener.certificate_expiry)}"),
+        ("certificate", f"{listen.certificate}{_until(loaded.certificate_expiry)}"),
         ("trusts", str(listen.client_ca)),
         ("revocations", crl),
         ("forwards", f"{', '.join(upstream.allow_paths)} to {upstream.url}, key: {upstream.authorization}"),
@@ -151,16 +152,16 @@ def _forgetful(settings: Settings) -> Iterator[str]:
         yield "there are budgets and no ledger: each restart begins them anew; set state.directory or ledger.database."
 
 
-def _warnings(listener: Listener, now: float) -> Iterator[str]:
+def _warnings(loaded: Loaded, now: float) -> Iterator[str]:
     for end, what, then, do in (
         (
-            listener.certificate_expiry,
+            loaded.certificate_expiry,
             "the server's certificate",
             "clients refuse the relay",
             "renew it, for example with `openai-relay cert issue NAME --server --renew`, and restart",
         ),
         (
-            listener.crl_next_update,
+            loaded.crl_next_update,
             "the revocation list",
             "the relay refuses every client",
             "`openai-relay crl` writes a new one, which counts after a restart",
@@ -169,6 +170,8 @@ def _warnings(listener: Listener, now: float) -> Iterator[str]:
         if end is not None and end - now < _SOON:
             when = "has expired: from then on" if end < now else f"is good for {(end - now) / _DAY:.1f} more days: then"
             yield f"{what} {when} {then}; {do}."
+    for warning in loaded.warnings:
+        yield f"{warning}."
 
 
 def _until(end: float | None) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final
 
-from openai_relay.authority.directory import RevocationList
 from openai_relay.authority.index import Issued
 from openai_relay.authority.profile import Kind
+from openai_relay.authority.revocations import RevocationList
+
+#: A valid certificate ends soon when this is left of it, or a third of its life if that is less.
+SOON: Final = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +27,14 @@ class CertificateDocument:
     not_before: datetime
     not_after: datetime
     days_left: int
+    expires_soon: bool
     names: tuple[str, ...]
     revoked_at: datetime | None
     reason: str | None
 
     @classmethod
     def of(cls, issued: Issued, now: datetime) -> CertificateDocument:
+        soon = min(SOON, (issued.not_after - issued.not_before) / 3)
         return cls(
             kind=issued.kind,
             name=issued.name,
@@ -38,10 +44,23 @@ class CertificateDocument:
             not_before=issued.not_before,
             not_after=issued.not_after,
             days_left=issued.days_left(now),
+            expires_soon=issued.state(now) == "valid" and issued.not_after - now < soon,
             names=issued.names,
             revoked_at=issued.revoked_at,
             reason=issued.reason,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ListedDocument(CertificateDocument):
+    """One certificate, and when it was used last."""
+
+    last_seen: datetime | None
+
+    @classmethod
+    def seen(cls, issued: Issued, now: datetime, last_seen: datetime | None) -> ListedDocument:
+        document = CertificateDocument.of(issued, now)
+        return cls(**{each.name: getattr(document, each.name) for each in fields(document)}, last_seen=last_seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +69,8 @@ class IssuedDocument:
 
     certificate: CertificateDocument
     certificate_file: Path
-    key_file: Path
+    key_file: Path | None  #: None: the key is where the request was made
+    p12_file: Path | None
     ca_file: Path
     shortened: bool
     base_url: str | None  #: for a client: what to give an SDK
@@ -58,9 +78,18 @@ class IssuedDocument:
 
 @dataclass(frozen=True, slots=True)
 class ListDocument:
-    """Certificates, in the order in which they were issued."""
+    """Certificates, sorted as asked."""
 
-    certificates: tuple[CertificateDocument, ...]
+    certificates: tuple[ListedDocument, ...]
+    ledger: Path | None  #: where ``last_seen`` is from
+    seen_since: datetime | None  #: how far back that looks
+
+
+@dataclass(frozen=True, slots=True)
+class RenewedDocument(IssuedDocument):
+    """A certificate just issued in place of another."""
+
+    renewed: CertificateDocument  #: the other one, which stays good
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +130,11 @@ class CrlDocument:
     next_update: datetime
     days_left: int
     revoked: int
+    due: datetime  #: when the next one should be written
+    written: bool  #: this one was, just now
 
     @classmethod
-    def of(cls, crl: RevocationList, now: datetime) -> CrlDocument:
+    def of(cls, crl: RevocationList, now: datetime, *, written: bool) -> CrlDocument:
         return cls(
             file=crl.path,
             number=crl.number,
@@ -111,4 +142,6 @@ class CrlDocument:
             next_update=crl.next_update,
             days_left=(crl.next_update - now).days,
             revoked=crl.revoked,
+            due=crl.due.replace(microsecond=0),
+            written=written,
         )

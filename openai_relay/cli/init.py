@@ -12,6 +12,7 @@ import click
 
 from openai_relay.cli.directories import DEFAULT
 from openai_relay.cli.output import heading, json_option, minute, print_json, printable
+from openai_relay.cli.passphrases import ca_passphrase_option, new_ca_passphrase
 
 SERVER_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 
@@ -27,6 +28,7 @@ class Made:
     key_file: Path
     configuration_file: Path
     server_names: tuple[str, ...]
+    ca_key_encrypted: bool
     ca_not_after: datetime
     certificate_not_after: datetime
 
@@ -56,14 +58,24 @@ class Made:
     show_default=True,
     help="How long the server certificate is.",
 )
+@click.option("--encrypt-key", is_flag=True, help="Put a passphrase on ca.key: it opens whatever is to be signed.")
+@ca_passphrase_option
 @json_option
 def command(
-    directory: Path, server_names: tuple[str, ...], name: str | None, days: int, server_days: int, as_json: bool
+    directory: Path,
+    server_names: tuple[str, ...],
+    name: str | None,
+    days: int,
+    server_days: int,
+    encrypt_key: bool,
+    ca_passphrase_from: str | None,
+    as_json: bool,
 ) -> None:
     """Set up a relay in DIR (default: ./openai-relay).
 
     Makes a certificate authority, its revocation list, a server certificate and a commented
-    relay.toml, and says what to do next. Nothing that exists is overwritten.
+    relay.toml, and says what to do next. Nothing that exists is overwritten. With --encrypt-key or
+    --ca-passphrase-from, every command that signs asks for the passphrase of ca.key.
     """
     from openai_relay.authority.directory import Authority
     from openai_relay.authority.files import PUBLIC, refuse_existing, write_file
@@ -75,7 +87,9 @@ def command(
     configuration = directory / "relay.toml"
     for path in (configuration, directory / "server.pem", directory / "server.key"):
         refuse_existing(path, "Choose another directory, or go on with what is there")
-    authority = Authority.create(directory, name, days)
+    encrypted = encrypt_key or ca_passphrase_from is not None
+    passphrase = new_ca_passphrase(ca_passphrase_from) if encrypted else None
+    authority = Authority.create(directory, name, days, passphrase=passphrase)
     server = authority.issue_server(server_names, days=server_days, stem="server")
     text = render(certificate="server.pem", key="file:server.key", client_ca="ca.pem", crl="crl.pem")
     write_file(configuration, text.encode(), PUBLIC)
@@ -87,6 +101,7 @@ def command(
         key_file=server.key,
         configuration_file=configuration,
         server_names=server_names,
+        ca_key_encrypted=encrypted,
         ca_not_after=authority.not_after,
         certificate_not_after=server.issued.not_after,
     )
@@ -99,12 +114,15 @@ def command(
 def _explain(made: Made) -> None:
     place = shlex.quote(str(made.directory))
     configuration = shlex.quote(str(made.configuration_file))
+    key = "its private key: whoever has it can let anybody in; keep it safe, and keep a backup"
+    if made.ca_key_encrypted:
+        key = "its private key, encrypted: worth nothing without its passphrase, nor you; keep a backup of both"
     click.echo(f"Made in {printable(str(made.directory))}:")
     for file, meaning in (
         ("ca.pem", f"the authority, good until {minute(made.ca_not_after)}: clients and the relay trust it"),
-        ("ca.key", "its private key: whoever has it can let anybody in; keep it safe, and keep a backup"),
+        ("ca.key", key),
         ("index.jsonl", "what it has issued: back it up with the key"),
-        ("crl.pem", "its revocation list, which every `cert` command renews"),
+        ("crl.pem", "its revocation list: `openai-relay crl --if-due` belongs in a daily timer"),
         (
             "server.pem",
             f"the certificate for {', '.join(made.server_names)}, until {minute(made.certificate_not_after)}",

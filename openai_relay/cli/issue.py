@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openai_relay.cli import snippets
 from openai_relay.cli.directories import authority_directory, directory_option, relay_url
-from openai_relay.cli.output import RESTART, day, heading, json_option, plural, print_json, printable
+from openai_relay.cli.issuing import Outcome, access, explain, print_lines, read_csr, wanted_bundle
+from openai_relay.cli.output import json_option, print_json
+from openai_relay.cli.passphrases import ca_passphrase, ca_passphrase_option, p12_options
 
 if TYPE_CHECKING:
-    from openai_relay.authority.directory import Credential
     from openai_relay.authority.profile import KeyType
 
 
 @click.command("issue")
-@click.argument("name")
+@click.argument("name", required=False)
 @directory_option
 @click.option(
     "--days", type=click.IntRange(1, 36_500), help="How long it is good for.  [default: 365, with --server 397]"
@@ -34,10 +34,18 @@ if TYPE_CHECKING:
 @click.option("--server", is_flag=True, help="For a server, as server.pem: NAME, --dns, --ip are what clients call it.")
 @click.option("--renew", is_flag=True, help="Replace an earlier certificate of this name; its other names stay.")
 @click.option("--rsa", is_flag=True, help="Make an RSA key, for software that cannot do ECDSA.")
+@click.option(
+    "--csr",
+    metavar="FILE",
+    help="Make no key: certify that of this request (PKCS #10, PEM or DER; - is standard input).",
+)
+@click.option("--csr-names", is_flag=True, help="Take the alternative names from the request.")
+@p12_options
+@ca_passphrase_option
 @click.option("--url", metavar="URL", help="The relay's address in the lines to paste.  [default: guessed]")
 @json_option
 def issue(
-    name: str,
+    name: str | None,
     directory: Path | None,
     days: int | None,
     out: Path | None,
@@ -48,13 +56,20 @@ def issue(
     server: bool,
     renew: bool,
     rsa: bool,
+    csr: str | None,
+    csr_names: bool,
+    p12: bool,
+    p12_compat: bool,
+    p12_password_from: str | None,
+    ca_passphrase_from: str | None,
     url: str | None,
     as_json: bool,
 ) -> None:
-    """Issue a certificate with a new key for the client NAME.
+    """Issue a certificate with a new key for the client NAME, or for the key of a request.
 
     Prints lines to paste for curl and the openai packages. Without --dns, --uri and --email, a
-    NAME that is a host name or an e-mail address becomes the alternative name too.
+    NAME that is a host name or an e-mail address becomes the alternative name too. With --csr,
+    NAME may be left out: it is then the request's CN, and nothing else of it is believed.
     """
     from openai_relay.authority.directory import CLIENT_DAYS, SERVER_DAYS, Authority
     from openai_relay.authority.names import AlternativeNames
@@ -64,60 +79,61 @@ def issue(
         raise click.UsageError("A server is called by host names and addresses: --dns and --ip, not --uri or --email.")
     if ip and not server:
         raise click.UsageError("--ip is for servers: add --server, or leave it out.")
-    authority = Authority.open(authority_directory(directory))
+    if server and (csr or p12 or p12_compat or p12_password_from):
+        raise click.UsageError("--csr and --p12 are for clients: leave them out, or --server.")
+    if csr_names and (csr is None or dns or uri or email):
+        raise click.UsageError("--csr-names needs --csr, and stands in place of --dns, --uri and --email.")
+    if csr is not None and (rsa or p12 or p12_compat):
+        raise click.UsageError("With --csr no key is made here: leave out --rsa and --p12.")
+    if name is None and csr is None:
+        raise click.UsageError("Missing argument 'NAME'.")
+    request = None if csr is None else read_csr(csr)
+    authority = Authority.open(authority_directory(directory), passphrase=ca_passphrase(ca_passphrase_from))
     key_type: KeyType = "rsa" if rsa else "p256"
-    if server:
-        days = SERVER_DAYS if days is None else days
+    alternative = AlternativeNames(dns, uri, email) if dns or uri or email else None
+    usual = SERVER_DAYS if server else CLIENT_DAYS
+    days = usual if days is None else days
+    if request is not None:
+        if csr_names:
+            alternative = request.alternative()
+        name = request.name() if name is None else name
+        place = authority.place_for(name, out, renew)
+        signed = authority.sign_request(request, name, days=days, alternative=alternative, place=place)
+        outcome = Outcome.of_signed(signed, days)
+    elif server:
+        assert name is not None
         made = authority.issue_server(
             [name, *dns, *ip], days=days, into=out, stem="server", renew=renew, key_type=key_type
         )
-        access = None
+        outcome = Outcome.of_credential(made, days)
     else:
-        days = CLIENT_DAYS if days is None else days
-        alternative = AlternativeNames(dns, uri, email) if dns or uri or email else None
+        assert name is not None
         made = authority.issue_client(
-            name, days=days, alternative=alternative, into=out, renew=renew, key_type=key_type
+            name,
+            days=days,
+            alternative=alternative,
+            into=out,
+            renew=renew,
+            key_type=key_type,
+            bundle=wanted_bundle(p12, p12_compat, p12_password_from),
         )
+        outcome = Outcome.of_credential(made, days)
+    lines = None
+    if not server:
         url = (url or relay_url(authority.directory, authority.issued())).rstrip("/").removesuffix("/v1")
-        access = snippets.Access(url, authority.certificate_path, made.certificate, made.key)
+        lines = access(outcome, url, authority.certificate_path, csr)
     if as_json:
         print_json(
             IssuedDocument(
-                certificate=CertificateDocument.of(made.issued, authority.clock()),
-                certificate_file=made.certificate,
-                key_file=made.key,
+                certificate=CertificateDocument.of(outcome.issued, authority.clock()),
+                certificate_file=outcome.certificate,
+                key_file=outcome.key,
+                p12_file=outcome.bundle,
                 ca_file=authority.certificate_path,
-                shortened=made.shortened,
-                base_url=None if access is None else access.base_url,
+                shortened=outcome.shortened,
+                base_url=None if lines is None else lines.base_url,
             )
         )
         return
-    _explain(made, days)
-    if access is None:
-        click.echo(f"\n{RESTART}")
-    else:
-        _print_lines(access)
-
-
-def _explain(made: Credential, days: int) -> None:
-    issued = made.issued
-    click.echo(f"Issued to {printable(issued.name)}, good until {day(issued.not_after)}.")
-    if made.shortened:
-        click.echo(f"The authority itself ends then, before the {plural(days, 'day')} that were asked for.", err=True)
-    if issued.names:
-        click.echo(f"  names        {printable(', '.join(issued.names))}")
-    click.echo(f"  certificate  {printable(str(made.certificate))}")
-    click.echo(f"  key          {printable(str(made.key))} (secret: whoever has it is {printable(issued.name)})")
-    click.echo(f"  serial       {issued.serial}")
-    click.echo(f"  fingerprint  {issued.fingerprint}")
-
-
-def _print_lines(access: snippets.Access) -> None:
-    heading("curl")
-    click.echo(snippets.curl(access))
-    heading("Python (pip install openai)")
-    click.echo(snippets.heredoc("python3 -", snippets.python(access)), nl=False)
-    heading("Node (npm install openai undici@6)")
-    click.echo(snippets.heredoc("node --input-type=module -", snippets.node(access)), nl=False)
-    heading("Environment, for programs written after the mTLS recipes of the SDKs")
-    click.echo(snippets.environment(access), nl=False)
+    explain(outcome)
+    print_lines(outcome, lines)

@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "cert": "openai_relay.cli.cert",
     "crl": "openai_relay.cli.crl",
     "usage": "openai_relay.cli.usage",
+    "connect": "openai_relay.cli.connect",
     "standin": "openai_relay.cli.standin",
 }
 

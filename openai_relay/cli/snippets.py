@@ -102,6 +102,10 @@ def environment(access: Access) -> str:
         "OPENAI_MTLS_CA_BUNDLE": str(access.ca.absolute()),
         "OPENAI_MTLS_CERTIFICATE_CHAIN": str(access.certificate.absolute()),
         "OPENAI_MTLS_PRIVATE_KEY": str(access.key.absolute()),
+        # The same by the names of the recipe for Node.
+        "OPENAI_MTLS_CERT_PATH": str(access.certificate.absolute()),
+        "OPENAI_MTLS_KEY_PATH": str(access.key.absolute()),
+        "NODE_EXTRA_CA_CERTS": str(access.ca.absolute()),
     }
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items()) + "\n"
 

@@ -42,7 +42,7 @@ _KEYS: Final[dict[tuple[str, str], tuple[str, object]]] = {
     ("listen", "key"): ("The private key of that certificate, PEM.", "file:server.key"),
     ("listen", "client_ca"): ("The authorities whose client certificates are let in, PEM.", "ca.pem"),
     ("listen", "address"): ('"host:port", "[::]:port", or "systemd:NAME" for a socket unit.', None),
-    ("listen", "crl"): ("Revoked client certificates: the authority's list, PEM.", "crl.pem"),
+    ("listen", "crl"): ("Revoked client certificates: the authority's list, or a directory of lists.", "crl.pem"),
     ("listen", "client_auth"): (
         '"required": no handshake without a certificate; "optional": a 401 that says why.',
         None,

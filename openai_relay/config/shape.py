@@ -91,7 +91,7 @@ def rules(sources: Sources, zone: tzinfo = UTC) -> dict[type, dict[str, Rule]]:
             "key": sources.key,
             "client_ca": file,
             "address": listen_address,
-            "crl": file,
+            "crl": sources.existing_lists,
             "client_auth": one_of(*get_args(ClientAuth)),
             "backlog": whole_number(1, 65_535),
             "handshake_timeout": seconds,

@@ -66,6 +66,17 @@ class Sources:
         opened(path).close()
         return path
 
+    def existing_lists(self, value: object) -> Path:
+        """A rule: a file that can be opened, or a directory of such that can be listed."""
+        path = self._path(text(value))
+        try:
+            if path.is_dir():
+                list(path.iterdir())
+                return path
+        except OSError as error:
+            raise Wrong(_unreadable(path, error)) from None
+        return self.existing_file(value)
+
     def new_file(self, value: object) -> Path:
         """A rule: a file that may come to be; the directory is its owner's to judge."""
         return self._path(_without_nul(text(value)))

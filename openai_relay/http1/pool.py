@@ -46,6 +46,8 @@ class Pool(Factory):
         self._sweep = Sweep(clock, sweep_interval)
         self._idle: dict[ClientConnection, None] = {}
         self._all: set[ClientConnection] = set()
+        self._old: set[ClientConnection] = set()  # not to be used again
+        self._renewals = 0
         self._closed = False
         self._emptied: Deferred[None] | None = None
 
@@ -81,11 +83,14 @@ class Pool(Factory):
         return Deferred.fromCoroutine(self._open()).addTimeout(self._limits.connect_timeout, self._clock)
 
     async def _open(self) -> ClientConnection:
+        renewals = self._renewals
         connection: ClientConnection = await self._connect(self)
         # Endpoints put a wrapper between; nothing shall stand in the way of each block.
         connection.transport.protocol = connection
         if not connection.lost:
             self._all.add(connection)
+            if renewals != self._renewals:
+                self._old.add(connection)
         if self._closed:
             connection.abandon()
         await connection.ready
@@ -97,10 +102,11 @@ class Pool(Factory):
     def _free(self, connection: ClientConnection) -> None:
         if connection.lost:
             self._all.discard(connection)
+            self._old.discard(connection)
             self._sweep.discard(connection)
             self._idle.pop(connection, None)
             self._look_if_empty()
-        elif self._closed or len(self._idle) >= self._limits.max_idle:
+        elif self._closed or connection in self._old or len(self._idle) >= self._limits.max_idle:
             connection.abandon()
         else:
             self._idle[connection] = None
@@ -109,6 +115,12 @@ class Pool(Factory):
         """Close the connections that wait for a request."""
         for connection in list(self._idle):
             connection.abandon()
+
+    def renew(self) -> None:
+        """Use none of the present connections again: the idle ones close now, each other after its exchange."""
+        self._renewals += 1
+        self._old |= self._all
+        self.close_idle()
 
     def close(self) -> Deferred[None]:
         """Reset every connection; fires when there is none."""

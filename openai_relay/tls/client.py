@@ -58,12 +58,13 @@ class TLSReactor:
     `HostnameEndpoint` over this resolves and races addresses as ever, and what
     it connects is already a TLS transport.
 
+    :ivar context: for the connections that are made from now on.
     :ivar prepare: called with each new pyOpenSSL connection before its handshake (SNI).
     :ivar verify: called after the handshake; raises to refuse the peer.
     """
 
     def __init__(self, reactor: Any, context: SSL.Context, prepare: Authenticate, verify: Authenticate) -> None:
-        self._reactor, self._context = reactor, context
+        self._reactor, self.context = reactor, context
         self._prepare, self._verify = prepare, verify
         self._turn = Turn(reactor)
         self.nameResolver, self.installNameResolver = reactor.nameResolver, reactor.installNameResolver
@@ -75,7 +76,7 @@ class TLSReactor:
     ) -> TLSConnector:
         """As the reactor's, but the transport speaks TLS."""
         connector = TLSConnector(host, port, factory, timeout, bindAddress, self._reactor)
-        connector.tls_context, connector.turn = self._context, self._turn
+        connector.tls_context, connector.turn = self.context, self._turn
         connector.prepare = self._prepare
         connector.verify = self._verify
         connector.connect()

@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from openai_relay.authority.directory import CRL_DAYS, Authority, Credential, utc_now
+from openai_relay.authority.directory import Authority, Credential, utc_now
 from openai_relay.authority.errors import AuthorityError
 from openai_relay.authority.names import AlternativeNames
 from openai_relay.authority.reading import read_certificate, read_key, read_revocation_list
 from openai_relay.authority.reasons import Reason
+from openai_relay.authority.revocations import CRL_DAYS
 from tests.authority.directories import NOW, SetClock, contents, new_directory
 
 SECONDS = NOW.replace(microsecond=0)

@@ -92,6 +92,7 @@ class ReadingTests(SynchronousTestCase):
         path = new_directory(self) / "file"
         path.write_bytes(b"\x00\xff")
         self.assertEqual(read_file(path, "Make it"), b"\x00\xff")
+        self.assertEqual(read_file(path, "Make it", 1), b"\x00")
 
     def test_missing(self) -> None:
         """For a file that is not there, the caller's way out is given."""

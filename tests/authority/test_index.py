@@ -62,7 +62,7 @@ class IndexTests(SynchronousTestCase):
     def test_record(self) -> None:
         """A certificate's line says what the certificate says, by the names that the relay logs."""
         certificate = profile.leaf_certificate(
-            new_signer(), "server", profile.new_key(), "relay", [x509.DNSName("localhost")], VALIDITY
+            new_signer(), "server", profile.new_key().public_key(), "relay", [x509.DNSName("localhost")], VALIDITY
         )
         issued = record(certificate)
         self.assertEqual((issued.kind, issued.name, issued.names), ("server", "relay", ("DNS:localhost",)))

@@ -21,6 +21,7 @@ from openai_relay.authority.names import (
     host_names,
     implied_names,
     name_text,
+    named,
     uri_name,
 )
 
@@ -162,3 +163,16 @@ class AlternativeNameTests(SynchronousTestCase):
         self.assertEqual(name_text(x509.DirectoryName(subject)), "DirName:CN=x")
         self.assertEqual(name_text(x509.RegisteredID(x509.ObjectIdentifier("1.2.3"))), "RegisteredID")
         self.assertEqual(name_text(x509.IPAddress(ip_address("::1"))), "IP:::1")
+
+    def test_back_from_words(self) -> None:
+        """The names that are issued here are found again from their words; others are refused."""
+        for name in (
+            x509.DNSName("*.a.example"),
+            x509.IPAddress(ip_address("::1")),
+            x509.IPAddress(ip_address("10.0.0.1")),
+            x509.UniformResourceIdentifier("spiffe://x/alice:1"),
+            x509.RFC822Name("a@b.example"),
+        ):
+            self.assertEqual(named(name_text(name)), name)
+        for other in ("DirName:CN=x", "RegisteredID", ""):
+            self.assertIn("cannot be renewed", str(self.assertRaises(AuthorityError, named, other)))

@@ -19,7 +19,9 @@ class PlaceTests(SynchronousTestCase):
 
     def put(self, kind: profile.Kind = "client", name: str = "alice", signer: profile.Signer | None = None) -> None:
         """An earlier certificate lies at alice.pem."""
-        certificate = profile.leaf_certificate(signer or self.signer, kind, profile.new_key(), name, [], VALIDITY)
+        certificate = profile.leaf_certificate(
+            signer or self.signer, kind, profile.new_key().public_key(), name, [], VALIDITY
+        )
         (self.directory / "alice.pem").write_bytes(profile.certificate_pem(certificate))
 
     def refused(self, place: Place) -> str:
@@ -64,6 +66,26 @@ class PlaceTests(SynchronousTestCase):
         self.assertIn("is not replaced", self.refused(place))
         place.certificate.write_bytes(b"notes")
         self.assertIn("This is not a certificate", self.refused(place))
+
+    def test_bundle_is_in_the_way(self) -> None:
+        """A .p12 file that is there is not overwritten either, where another is wanted."""
+        bundle = self.directory / "alice.p12"
+        bundle.write_bytes(b"precious")
+        place = Place(self.directory, "alice", renew=False, bundled=True)
+        self.assertEqual(place.bundle, bundle)
+        self.assertIn(f"{bundle}: This file already exists", self.refused(place))
+        self.assertIsNone(Place(self.directory, "alice", renew=False).prepare(self.authority, "client", "alice"))
+
+    def test_key_of_a_request(self) -> None:
+        """A key beside a certificate that was requested for it is not in the way; another one is, and stays."""
+        key = profile.new_key()
+        place = Place(self.directory, "alice", renew=False)
+        place.keep_key(key.public_key())
+        place.key.write_bytes(profile.key_pem(key))
+        self.assertIsNone(place.prepare(self.authority, "client", "alice", with_key=False))
+        place.keep_key(key.public_key())
+        error = self.assertRaises(AuthorityError, place.keep_key, profile.new_key().public_key())
+        self.assertIn("alice.key: This key is not the one that the request was made with", str(error))
 
     def test_reserved(self) -> None:
         """Nobody's files are called like the authority's own, even when renewing."""

@@ -67,12 +67,37 @@ class ReadingTests(SynchronousTestCase):
             serialization.PrivateFormat.PKCS8,
             serialization.BestAvailableEncryption(b"passphrase"),
         )
-        self.assertIn("This key is encrypted. Take the passphrase off", self.error(read_key, encrypted))
+        self.assertIn(
+            "This key is encrypted. Give its passphrase with --ca-passphrase-from", self.error(read_key, encrypted)
+        )
         other = ed25519.Ed25519PrivateKey.generate().private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         self.assertIn("neither ECDSA nor RSA. Do this.", self.error(read_key, other))
         self.assertIn("not a private key in PEM. Do this.", self.error(read_key, b"noise"))
+
+    def test_encrypted_key(self) -> None:
+        """An encrypted key is opened by its passphrase, which nobody is asked for without need."""
+        key, asked = profile.new_key(), []
+
+        def passphrase() -> bytes:
+            asked.append(True)
+            return b"secret"
+
+        self.path.write_bytes(profile.key_pem(key))
+        self.assertEqual(read_key(self.path, "", passphrase).public_key(), key.public_key())
+        self.assertEqual(asked, [])
+        self.path.write_bytes(profile.key_pem(key, b"secret"))
+        self.assertEqual(read_key(self.path, "", passphrase).public_key(), key.public_key())
+        self.assertEqual(asked, [True])
+
+    def test_wrong_passphrase(self) -> None:
+        """Another passphrase, an empty one included, is said to be wrong, and is not repeated."""
+        self.path.write_bytes(profile.key_pem(profile.new_key(), b"secret"))
+        for wrong in (b"Secret", b"", b"x" * 2_000, b"\xff"):
+            error = self.assertRaises(AuthorityError, read_key, self.path, "", lambda wrong=wrong: wrong)
+            self.assertIn(f"{self.path}: The passphrase is not this key's", str(error))
+            self.assertNotIn("Secret", str(error))
 
     def test_revocation_list(self) -> None:
         """A list is read, and what is none is refused."""
@@ -91,7 +116,7 @@ class ReadingTests(SynchronousTestCase):
 
     def test_issuer(self) -> None:
         """Only the authority whose key has signed a certificate has issued it, whatever the names say."""
-        leaf = profile.leaf_certificate(self.signer, "client", profile.new_key(), "alice", [], VALIDITY)
+        leaf = profile.leaf_certificate(self.signer, "client", profile.new_key().public_key(), "alice", [], VALIDITY)
         self.assertTrue(is_issued_by(leaf, self.signer.certificate))
         self.assertFalse(is_issued_by(leaf, new_signer().certificate))
         self.assertFalse(is_issued_by(self.signer.certificate, leaf))

@@ -17,9 +17,12 @@ from tests.authority.directories import new_directory
 ENVIRONMENT = {"OPENAI_API_KEY": None, "OPENAI_RELAY_DIR": None, "NO_COLOR": None}
 
 
-def typed(*words: object, environment: dict[str, str | None] | None = None) -> Result:
+def typed(
+    *words: object, environment: dict[str, str] | dict[str, str | None] | None = None, standard_input: bytes = b""
+) -> Result:
     """What came of ``openai-relay WORDS``."""
-    return CliRunner().invoke(commands, [str(word) for word in words], env=ENVIRONMENT | (environment or {}))
+    arguments = [str(word) for word in words]
+    return CliRunner().invoke(commands, arguments, input=standard_input, env={**ENVIRONMENT, **(environment or {})})
 
 
 class CommandCase(SynchronousTestCase):

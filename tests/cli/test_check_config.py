@@ -101,6 +101,28 @@ class CheckConfigTests(SynchronousTestCase):
         (warning,) = json.loads(self.check("--json").stdout)["warnings"]
         self.assertIn("the server's certificate is good for ", warning)
 
+    def test_authority_without_list(self) -> None:
+        """An authority that is trusted and has no list is a warning, in words and as JSON: its clients are refused."""
+        other = Authority.create(self.directory / "other", "Other CA")
+        trusted = self.directory / "ca.pem"
+        trusted.write_bytes(trusted.read_bytes() + other.certificate_path.read_bytes())
+        result = self.check()
+        self.assertEqual(result.exit_code, 0)
+        self.assertIn("Warning: listen.crl holds no list of 'CN=Other CA': whoever has a certificate", result.stderr)
+        self.assertEqual(len(json.loads(self.check("--json").stdout)["warnings"]), 1)
+
+    def test_directory_of_lists(self) -> None:
+        """The lists may lie in a directory; a file in it that is none is named with the line of the setting."""
+        lists = self.directory / "lists"
+        lists.mkdir()
+        (self.directory / "crl.pem").rename(lists / "crl.pem")
+        self.edit('crl = "crl.pem"', 'crl = "lists"')
+        result = self.check()
+        self.assertEqual((result.exit_code, result.stderr), (0, ""))
+        self.assertIn("lists, good until", result.stdout)
+        (lists / "other.crl").write_bytes(b"noise")
+        self.assertRegex(self.wrong(), r"relay\.toml:\d+: listen\.crl: .*other\.crl: holds no revocation list")
+
     def add(self, text: str) -> None:
         self.file.write_text(f"{self.file.read_text()}\n{text}")
 

@@ -10,6 +10,7 @@ from click.testing import Result
 from twisted.trial.unittest import SynchronousTestCase
 
 from openai_relay.authority.directory import Authority
+from openai_relay.authority.reading import read_key
 from openai_relay.config.read import load
 from tests.authority.directories import contents, new_directory
 from tests.cli.commands import typed
@@ -67,13 +68,38 @@ class InitTests(SynchronousTestCase):
             set(document),
             {
                 *("directory", "ca_file", "crl_file", "certificate_file", "key_file", "configuration_file"),
-                *("server_names", "ca_not_after", "certificate_not_after"),
+                *("server_names", "ca_not_after", "certificate_not_after", "ca_key_encrypted"),
             },
         )
+        self.assertFalse(document["ca_key_encrypted"])
         for name, value in document.items():
             if name.endswith("_file"):
                 self.assertTrue(Path(value).is_file(), name)
         self.assertLess(document["certificate_not_after"], document["ca_not_after"])
+
+    def test_encrypted_key(self) -> None:
+        """The authority's key is encrypted with the passphrase that is named, and people are told."""
+        result = typed("init", self.directory, "--ca-passphrase-from", "env:PASS", environment={"PASS": "secret"})
+        self.assertEqual(result.exit_code, 0, result.output)
+        self.assertIn("ca.key       its private key, encrypted", result.stdout)
+        self.assertNotIn("secret", result.output)
+        self.assertIn(b"BEGIN ENCRYPTED PRIVATE KEY", (self.directory / "ca.key").read_bytes())
+        self.assertIn(b"BEGIN PRIVATE KEY", (self.directory / "server.key").read_bytes())
+        self.assertEqual(
+            read_key(self.directory / "ca.key", "", lambda: b"secret").public_key(),
+            Authority.open(self.directory).certificate.public_key(),
+        )
+
+    def test_passphrase_that_cannot_be_had(self) -> None:
+        """Without a terminal or a place to find it, there is no passphrase, and nothing is made."""
+        for words, code, reason in (
+            (("--encrypt-key",), 1, "there is no terminal to ask for it"),
+            (("--ca-passphrase-from", "env:NO"), 2, "NO is not set"),
+        ):
+            result = self.init(*words)
+            self.assertEqual(result.exit_code, code)
+            self.assertIn(reason, result.stderr)
+            self.assertFalse(self.directory.exists())
 
     def test_never_overwrites(self) -> None:
         """A second time, or in a directory where any of its files is, nothing is touched."""

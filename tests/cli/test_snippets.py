@@ -61,6 +61,9 @@ class SnippetTests(SynchronousTestCase):
         self.assertEqual(values["OPENAI_MTLS_CERTIFICATE_CHAIN"], str(AWKWARD.certificate.absolute()))
         self.assertEqual(values["OPENAI_MTLS_PRIVATE_KEY"], str(AWKWARD.key.absolute()))
         self.assertEqual(values["OPENAI_MTLS_CA_BUNDLE"], str(AWKWARD.ca.absolute()))
+        self.assertEqual(values["OPENAI_MTLS_CERT_PATH"], values["OPENAI_MTLS_CERTIFICATE_CHAIN"])
+        self.assertEqual(values["OPENAI_MTLS_KEY_PATH"], values["OPENAI_MTLS_PRIVATE_KEY"])
+        self.assertEqual(values["NODE_EXTRA_CA_CERTS"], values["OPENAI_MTLS_CA_BUNDLE"])
 
     def test_heredoc(self) -> None:
         """A program is pasted as one command that the shell does not read."""

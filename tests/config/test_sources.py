@@ -55,6 +55,16 @@ class FileTests(SourcesCase):
         self.assertIn("names no file", str(self.assertRaises(Wrong, self.sources.existing_file, "")))
         self.assertIn("must be text", str(self.assertRaises(Wrong, self.sources.existing_file, 1)))
 
+    def test_lists(self) -> None:
+        """Lists may be a file, or a directory that can be read; nothing else."""
+        path = self.write("crl.pem", b"x")
+        self.assertEqual(self.sources.existing_lists("crl.pem"), path)
+        self.assertEqual(self.sources.existing_lists("."), self.directory)
+        for name in ("lists", "a" * 5_000):
+            self.assertRaises(Wrong, self.sources.existing_lists, name)
+        os.mkfifo(self.directory / "pipe")
+        self.assertIn("no regular file", str(self.assertRaises(Wrong, self.sources.existing_lists, "pipe")))
+
     def test_not_a_path(self) -> None:
         """What no file can be called is refused in words, too."""
         self.write("server.pem", b"x")

@@ -439,3 +439,36 @@ class AgentTests(PoolCase):
                 self.assertIn(tuple(line.split(b": ")), asked.head.fields)
                 self.ask()
                 self.assertNotIn(b"a=b", b"".join(self.wires[0].blocks))
+
+
+class RenewalTests(PoolCase):
+    """Connections that were made with what has been replaced serve nobody any more."""
+
+    def test_idle(self) -> None:
+        """An idle connection closes, and the next request makes a new one, which is kept."""
+        self.ask()
+        self.wires[0].send(OK)
+        self.pool.renew()
+        self.turns.settle()
+        self.assertEqual((self.pool.idle, self.pool.open), (0, 0))
+        for _ in range(2):
+            self.ask()
+            self.wires[1].send(OK)
+        self.assertEqual((len(self.wires), self.pool.idle), (2, 1))
+
+    def test_busy(self) -> None:
+        """One that is in use completes its exchange, and closes then."""
+        asked = self.ask()
+        self.pool.renew()
+        self.wires[0].send(OK)
+        self.turns.settle()
+        self.assertEqual((asked.sink.body, self.pool.idle, self.pool.open), (b"ok", 0, 0))
+
+    def test_connecting(self) -> None:
+        """One that was being made serves the request that it was made for, and no other."""
+        self.answer_connect = False
+        asked = self.ask()
+        self.pool.renew()
+        self.connected().send(OK)
+        self.turns.settle()
+        self.assertEqual((asked.sink.body, self.pool.idle, self.pool.open), (b"ok", 0, 0))
