@@ -37,10 +37,11 @@ from openai_relay.core.readiness import Check
 from openai_relay.core.settings import Settings
 from openai_relay.core.tally import Histogram, Tally
 from openai_relay.http1.server import HTTPServerFactory, ServerConnection, ServerLimits
-from openai_relay.listener import Listener, load
+from openai_relay.listener import Listener
 from openai_relay.metrics import Build, Metrics, Readings, budget_standings
 from openai_relay.relay import Relay
 from openai_relay.systemd import Notifier, current_pid, passed_socket
+from openai_relay.tls.accepting import load, why_refused
 from openai_relay.tls.files import BadCertificateFile
 from openai_relay.tls.server import TLSPort
 from openai_relay.upstream import BadUpstream, Upstream
@@ -266,7 +267,7 @@ class RelayService(MultiService):
             (self.log.debug if told_lately else self.log.info)(
                 "handshake refused for {host}: {reason}",
                 host=connection.client_address,
-                reason=self._listener.why_refused(connection.transport.tls),
+                reason=why_refused(connection.transport.tls),
             )
             return
         self._tally.handshake_ended("ok")

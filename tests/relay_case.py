@@ -37,8 +37,9 @@ from openai_relay.core.waiting import WaitingLines
 from openai_relay.http1.client import ClientLimits
 from openai_relay.http1.pool import Agent, Pool
 from openai_relay.http1.server import HTTPServerFactory, ServerLimits
-from openai_relay.listener import Listener, load
+from openai_relay.listener import Listener
 from openai_relay.relay import Relay
+from openai_relay.tls.accepting import load
 from openai_relay.upstream import StreamingClient, Upstream
 from tests import certificates
 from tests.doubles import TurningReactor, Wire, observe

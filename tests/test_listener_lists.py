@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from openai_relay.core.identity import Identity
 from openai_relay.core.settings import ListenSettings
+from openai_relay.tls.accepting import why_refused
 from tests.certificates import DAY, Credential, authority, client, intermediate, place, revocation_list
 from tests.test_listener import HandshakeCase
 
@@ -30,8 +31,8 @@ class BundleCase(HandshakeCase):
         self.assertEqual(accepting.handshaken, isinstance(arrived, Identity))
         if isinstance(arrived, Identity):
             return ""
-        self.assertIn(listener.why_refused(accepting.tls), arrived.told or "")
-        return listener.why_refused(accepting.tls)
+        self.assertIn(why_refused(accepting.tls), arrived.told or "")
+        return why_refused(accepting.tls)
 
 
 class PlacedListTests(BundleCase):

@@ -17,7 +17,7 @@ from openai_relay.cli.output import BAD_CONFIGURATION, json_option, minute, plur
 
 if TYPE_CHECKING:
     from openai_relay.core.settings import Settings
-    from openai_relay.listener import Loaded
+    from openai_relay.tls.accepting import Loaded
 
 _DAY: Final = 86_400.0
 #: What ends sooner is worth a warning.
@@ -48,7 +48,7 @@ def command(ctx: click.Context, file: Path | None, as_json: bool) -> None:
     from openai_relay.cli.accounts_table import accounts_table
     from openai_relay.config.problems import BadConfiguration, Problem
     from openai_relay.config.read import CommandLine, load, placed
-    from openai_relay.listener import load as load_files
+    from openai_relay.tls.accepting import load as load_files
     from openai_relay.tls.files import BadCertificateFile
     from openai_relay.upstream import BadUpstream, client_context
 
