@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
 from cryptography import x509
@@ -17,8 +18,9 @@ from openai_relay.core.errors import (
     TooManyConnections,
     Unauthenticated,
 )
-from openai_relay.core.identity import Identity, is_plain_name
+from openai_relay.core.identity import Identity, Link, is_plain_name
 from openai_relay.core.settings import NameFrom, Settings
+from openai_relay.core.standing import RevocationListExpired
 from openai_relay.tls.accepting import Loaded, found_wrong, why_refused
 
 _NAMES: Final = {
@@ -38,12 +40,22 @@ class Listener:
     """
 
     def __init__(self, settings: Settings, loaded: Loaded, wall: Callable[[], float]) -> None:
-        self.loaded = loaded
         self._name_from: NameFrom = settings.identity.name
         self._limit_by = settings.identity.limit_by
-        self._most = settings.listen.max_connections_per_identity
         self._open: Counter[str] = Counter()
         self._wall = wall
+        self.renew(settings, loaded)
+
+    def renew(self, settings: Settings, loaded: Loaded) -> None:
+        """
+        Put other files in force, for the next handshake and for whoever is asked about from now on.
+
+        How clients are known does not change: what they have used is counted by it.
+        """
+        self.loaded = loaded
+        self._most = settings.listen.max_connections_per_identity
+        until = loaded.crl_next_update
+        self._lists_until = inf if until is None or settings.listen.crl_expired == "warn" else until
 
     def context(self) -> SSL.Context:
         """The context for the next connection."""
@@ -58,6 +70,9 @@ class Listener:
         """
         try:
             identity = self._identity(connection)
+            refusal = self.refusal(identity)  # by what is in force now: the handshake may have begun before
+            if refusal is not None:
+                raise refusal
         except RelayError as error:
             return error
         except (ValueError, x509.DuplicateExtension) as error:  # an extension that cannot be read
@@ -87,16 +102,26 @@ class Listener:
 
         :raises Unauthenticated: it showed no certificate that holds.
         :raises CertificateExpired: its certificate has expired since the handshake.
+        :raises RevocationListExpired: nobody can tell who has been revoked.
         :raises TooManyConnections: it has more connections than it may.
         """
         if isinstance(client, Identity):
-            if client.not_after <= self._wall():
+            now = self._wall()
+            if client.not_after <= now:
                 raise CertificateExpired()
+            if self._lists_until <= now:
+                raise RevocationListExpired()
             return client
         if client is None:
             raise Unauthenticated()
         # Kept as long as the connection: it must not collect the frames of every request that it ends.
         raise client.with_traceback(None)
+
+    def refusal(self, identity: Identity) -> RelayError | None:
+        """Why a client that was let in may not stay; ``None``: it may."""
+        if identity.not_after <= self._wall():
+            return CertificateExpired()
+        return self.loaded.standing.refusal(identity)
 
     def _identity(self, connection: SSL.Connection) -> Identity:
         problem = found_wrong(connection)
@@ -118,7 +143,14 @@ class Listener:
             fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
             serial=f"{certificate.serial_number:x}",
             not_after=certificate.not_valid_after_utc.timestamp(),
+            chain=tuple(_link(each) for each in connection.get_verified_chain(as_cryptography=True) or ()),
         )
+
+
+def _link(certificate: x509.Certificate) -> Link:
+    return Link(
+        certificate.issuer.rfc4514_string(), certificate.serial_number, certificate.fingerprint(hashes.SHA256())
+    )
 
 
 def _name(certificate: x509.Certificate, name_from: NameFrom) -> str:

@@ -18,7 +18,7 @@ _HEADING: Final = """\
 # openai_relay: where it listens, who may call, where requests go.
 #
 # What stands behind a "#" is the default; remove the "#" to change it, check the file with
-# `openai-relay check-config`, and restart. Times are seconds, sizes are bytes.
+# `openai-relay check-config`, and have it read by `openai-relay reload`. Times are seconds, sizes are bytes.
 # Relative paths start at the directory of this file. Secrets are never written here, but
 # named: "file:PATH", "env:NAME" or "credential:NAME" (systemd).
 """
@@ -43,6 +43,9 @@ _KEYS: Final[dict[tuple[str, str], tuple[str, object]]] = {
     ("listen", "client_ca"): ("The authorities whose client certificates are let in, PEM.", "ca.pem"),
     ("listen", "address"): ('"host:port", "[::]:port", or "systemd:NAME" for a socket unit.', None),
     ("listen", "crl"): ("Revoked client certificates: the authority's list, or a directory of lists.", "crl.pem"),
+    ("listen", "crl_expired"): ('What to do when a list is out of date: "refuse" everybody, or "warn".', None),
+    ("listen", "deny"): ("Clients that are let in no more, whatever their authority says.", ["name:lost-phone"]),
+    ("listen", "deny_file"): ("More of them, one to a line.", "deny.txt"),
     ("listen", "client_auth"): (
         '"required": no handshake without a certificate; "optional": a 401 that says why.',
         None,
@@ -52,6 +55,7 @@ _KEYS: Final[dict[tuple[str, str], tuple[str, object]]] = {
     ("listen", "head_timeout"): ("For the request line and header fields.", None),
     ("listen", "idle_timeout"): ("For a kept connection to send its next request.", None),
     ("listen", "stall_timeout"): ("For a client that neither reads nor sends inside an exchange.", None),
+    ("listen", "drain_timeout"): ("For running exchanges to finish when the relay stops.", None),
     ("listen", "max_head"): ("Largest request line and header fields.", None),
     ("listen", "max_fields"): ("Most header fields of a request.", None),
     ("listen", "max_connections"): ("Open client connections, all together.", None),

@@ -26,6 +26,7 @@ from openai_relay.config.accounts import (
     token_burst,
     tokens_per_minute,
 )
+from openai_relay.config.deny_file import denied, deny_file
 from openai_relay.config.lines import Key
 from openai_relay.config.policies import BURSTS, bad_policies, needs_rate
 from openai_relay.config.price_file import price_file, shipped_prices
@@ -55,6 +56,7 @@ from openai_relay.core.settings import (
     AdminSettings,
     Authorization,
     ClientAuth,
+    CRLExpired,
     IdentitySettings,
     LedgerSettings,
     LimitBy,
@@ -92,12 +94,16 @@ def rules(sources: Sources, zone: tzinfo = UTC) -> dict[type, dict[str, Rule]]:
             "client_ca": file,
             "address": listen_address,
             "crl": sources.existing_lists,
+            "crl_expired": one_of(*get_args(CRLExpired)),
+            "deny": denied,
+            "deny_file": lambda value: deny_file(file(value)),
             "client_auth": one_of(*get_args(ClientAuth)),
             "backlog": whole_number(1, 65_535),
             "handshake_timeout": seconds,
             "head_timeout": seconds,
             "idle_timeout": seconds,
             "stall_timeout": seconds,
+            "drain_timeout": seconds,
             "max_head": whole_number(1_024, 1_048_576),
             "max_fields": whole_number(16, 65_536),
             "max_connections": connections,

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
-from openai_relay.core.settings import LimitBy
+LimitBy = Literal["certificate", "name"]
+
+
+class Link(NamedTuple):
+    """One certificate of a verified chain."""
+
+    issuer: str  #: the name of who signed it (RFC 4514)
+    serial: int
+    fingerprint: bytes  #: SHA-256
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +24,8 @@ class Identity:
     fingerprint: str  #: SHA-256 of the DER certificate, 64 lower-case hex digits
     serial: str  #: lower-case hex, without leading zeros
     not_after: float  #: seconds since the epoch (UTC)
+    #: From its own certificate to one that is trusted: how it was let in, and no part of who it is.
+    chain: tuple[Link, ...] = field(default=(), compare=False, repr=False)
 
     def limit_key(self, by: LimitBy) -> str:
         """What this identity's limits are counted under."""

@@ -13,13 +13,15 @@ from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Literal
 
+from openai_relay.core.deny import DenyFile, DenyList
+from openai_relay.core.identity import LimitBy as LimitBy
 from openai_relay.core.limit_rules import LimitSettings as LimitSettings  # one of them, wherever it lives
 from openai_relay.core.policy import ClientRules, Rules
 from openai_relay.core.prices import NO_PRICES, PriceTable
 
 ClientAuth = Literal["required", "optional"]
+CRLExpired = Literal["refuse", "warn"]
 NameFrom = Literal["cn", "dns", "uri", "email"]
-LimitBy = Literal["certificate", "name"]
 Authorization = Literal["inject", "passthrough"]
 LogFormat = Literal["auto", "json", "combined", "text", "off"]
 
@@ -58,16 +60,25 @@ class ListenSettings:
     client_ca: Path
     address: str = "127.0.0.1:8443"  #: ``host:port``, ``[v6]:port``, or ``systemd:NAME``
     crl: Path | None = None
+    crl_expired: CRLExpired = "refuse"  #: what to do about clients when a list is out of date
+    deny: DenyList | None = None
+    deny_file: DenyFile | None = None
     client_auth: ClientAuth = "required"
     backlog: int = 4096
     handshake_timeout: float = 10.0
     head_timeout: float = 10.0
     idle_timeout: float = 75.0  #: of a kept connection between two requests
     stall_timeout: float = 600.0  #: of a client that sends or reads nothing inside an exchange
+    drain_timeout: float = 30.0  #: that running exchanges get to finish when the relay stops
     max_head: int = 65_536
     max_fields: int = 256  #: header fields of a request
     max_connections: int = 10_000
     max_connections_per_identity: int = 1_000
+
+    @property
+    def denied(self) -> DenyList:
+        """Who is on either deny list."""
+        return (self.deny or DenyList()) | (DenyList() if self.deny_file is None else self.deny_file.denied)
 
 
 @dataclass(frozen=True, slots=True)

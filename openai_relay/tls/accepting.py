@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from OpenSSL import SSL, crypto
 
 from openai_relay.core.settings import ListenSettings
+from openai_relay.core.standing import Standing
 from openai_relay.tls.files import BadCertificateFile, read_certificates, read_lists
 from openai_relay.tls.trust import NO_LIST, OTHER_SCOPE, Places, Trust, trust
 
@@ -26,6 +27,9 @@ _CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
 
 #: SSL_MODE_RELEASE_BUFFERS, which pyOpenSSL does not name: an idle connection keeps no 16 KiB buffers.
 _RELEASE_BUFFERS: Final = 0x10
+
+#: X509_V_ERR_CRL_HAS_EXPIRED.
+_LIST_EXPIRED: Final = 12
 
 #: What OpenSSL's verification errors mean to whoever holds the certificate.
 _REASONS: Final = {
@@ -59,12 +63,16 @@ class Loaded:
     What a listener needs, out of its files.
 
     :ivar crl_next_update: when the first of the revocation lists is out of date; ``None``: there is none, or none says.
+    :ivar crl_this_update: when the oldest of those in force was made; ``None``: there is none.
+    :ivar standing: what a client that was let in is held against from now on.
     :ivar warnings: what is in order, but hardly meant; a sentence each.
     """
 
     context: SSL.Context
     certificate_expiry: float
     crl_next_update: float | None
+    crl_this_update: float | None
+    standing: Standing
     warnings: tuple[str, ...]
 
 
@@ -95,23 +103,34 @@ def load(settings: ListenSettings) -> Loaded:
     mode = SSL.VERIFY_PEER
     if settings.client_auth == "required":
         mode |= SSL.VERIFY_FAIL_IF_NO_PEER_CERT
-    context.set_verify(mode, _verifier(trusted, keep_going=settings.client_auth == "optional"))
-    return Loaded(context, expiry, trusted.next_update, trusted.warnings)
+    late = settings.crl_expired == "warn"
+    context.set_verify(mode, _verifier(trusted, late=late, keep_going=settings.client_auth == "optional"))
+    return Loaded(
+        context,
+        expiry,
+        trusted.next_update,
+        trusted.this_update(),
+        Standing(trusted.revoked(), trusted.anchors(), settings.denied),
+        trusted.warnings,
+    )
 
 
 def _http11(_: SSL.Connection, offered: list[bytes]) -> Any:
     return b"http/1.1" if b"http/1.1" in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
 
-def _verifier(trusted: Trust, *, keep_going: bool) -> Callable[[SSL.Connection, crypto.X509, int, int, int], bool]:
+def _verifier(
+    trusted: Trust, *, late: bool, keep_going: bool
+) -> Callable[[SSL.Connection, crypto.X509, int, int, int], bool]:
     """
     Remembers the first thing that is wrong with each client, for the log and the answer.
 
+    :param late: a revocation list that is out of date counts all the same
     :param keep_going: let the handshake pass all the same
     """
 
     def verify(connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int) -> bool:
-        if ok or _is_cleared(trusted, connection, certificate, error, depth):
+        if ok or (late and error == _LIST_EXPIRED) or _is_cleared(trusted, connection, certificate, error, depth):
             return True
         if found_wrong(connection) is None:
             connection.set_app_data(error)

@@ -21,6 +21,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from OpenSSL import crypto
 
 from openai_relay.tls.files import BadCertificateFile, ListRead
@@ -81,6 +82,31 @@ class Trust:
         for one in self.lists:
             store.add_crl(one)
         store.set_flags(flags)
+
+    def anchors(self) -> frozenset[bytes]:
+        """The SHA-256 fingerprints of those at which a chain may end."""
+        ends = (each for each in self.authorities if each in self.alone or each.subject == each.issuer)
+        return frozenset(each.fingerprint(hashes.SHA256()) for each in ends)
+
+    def this_update(self) -> float | None:
+        """When the oldest of the lists in force was made; ``None``: there is none."""
+        return min((one.last_update_utc.timestamp() for one in self._in_force()), default=None)
+
+    def revoked(self) -> dict[str, frozenset[int]]:
+        """The serial numbers on each authority's lists in force, by its name (RFC 4514)."""
+        revoked: dict[str, frozenset[int]] = {}
+        for one in self._in_force():
+            issuer = one.issuer.rfc4514_string()
+            revoked[issuer] = revoked.get(issuer, frozenset()) | {each.serial_number for each in one}
+        return revoked
+
+    def _in_force(self) -> Iterable[x509.CertificateRevocationList]:
+        newest: dict[object, x509.CertificateRevocationList] = {}
+        for one in self.lists:
+            scope = _scope(self.authorities, one)
+            if scope not in newest or newest[scope].last_update_utc < one.last_update_utc:
+                newest[scope] = one
+        return newest.values()
 
     def clears(self, error: int, certificate: x509.Certificate) -> bool:
         """
@@ -212,10 +238,15 @@ def _next_update(authorities: Iterable[x509.Certificate], lists: Iterable[ListRe
     for one in lists:
         crl = one.crl
         if crl.next_update_utc is not None:
-            signers = (each for each in authorities if _has_signed(each, crl))
-            scope = next(signers, crl.issuer), _place(crl)  # in which a newer list stands in the place of an older one
+            scope = _scope(authorities, crl)
             latest[scope] = max(latest.get(scope, 0.0), crl.next_update_utc.timestamp())
     return min(latest.values(), default=None)
+
+
+def _scope(authorities: Iterable[x509.Certificate], crl: x509.CertificateRevocationList) -> object:
+    """In which a newer list stands in the place of an older one."""
+    signers = (each for each in authorities if _has_signed(each, crl))
+    return next(signers, crl.issuer), _place(crl)
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:

@@ -87,7 +87,7 @@ class ExampleTests(ConfigurationCase):
     def test_uncommented(self) -> None:
         """With every ``#`` before a key removed the file is a configuration still: the samples are well-formed."""
         text = re.sub(r"^# ([a-z_]+ = |\[)", r"\1", self.PLAIN, flags=re.MULTILINE)
-        for name in ("crl.pem", "upstream-ca.pem"):
+        for name in ("crl.pem", "deny.txt", "upstream-ca.pem"):
             (self.directory / name).touch()
         (self.directory / "research.key").write_text("another-key")
         (self.directory / "prices.toml").write_text(PRICES)
