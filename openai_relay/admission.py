@@ -9,6 +9,7 @@ limit waits here, in a line, and leaves it at once when its client does.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -98,13 +99,10 @@ class Admission:
         wall: Callable[[], float],
         warn: Callable[[Warned], object],
     ) -> None:
-        self._policies = policies
         self._budgets = budgets
         self._lines = lines
-        self._prices = prices
         self._limit_by = limit_by
-        self._expected_output = expected_output
-        self._include_usage = include_usage
+        self.renew(policies, prices, expected_output=expected_output, include_usage=include_usage)
         self._clock = clock
         self._monotonic_ns = monotonic_ns
         self._wall = wall
@@ -112,6 +110,13 @@ class Admission:
         self._looking = 0  # at bodies that have still to come
         self._turns: dict[Ticket, Deferred[None]] = {}
         self._alarms: dict[str, Any] = {}  # by key, while anybody of it waits
+
+    def renew(self, policies: PolicyBook, prices: PriceTable, *, expected_output: int, include_usage: bool) -> None:
+        """Put other rules in force for whoever asks from now on; what was taken stays taken."""
+        self._policies = policies
+        self._prices = prices
+        self._expected_output = expected_output
+        self._include_usage = include_usage
 
     def policy(self, identity: Identity) -> Policy:
         """
@@ -122,6 +127,11 @@ class Admission:
         policy = self._policies.policy(identity.name)
         policy.check_client(self._wall())
         return policy
+
+    def until(self, identity: Identity) -> float:
+        """When a client's own rules end its access, in seconds since the epoch."""
+        ends = self._policies.policy(identity.name).not_after
+        return inf if ends is None else ends
 
     async def enter(self, request: Request, exchange: Exchange, identity: Identity, policy: Policy) -> Admitted:
         """

@@ -20,7 +20,7 @@ from openai_relay.core.errors import (
 )
 from openai_relay.core.identity import Identity, Link, is_plain_name
 from openai_relay.core.settings import NameFrom, Settings
-from openai_relay.core.standing import RevocationListExpired
+from openai_relay.core.standing import Refused, RevocationListExpired
 from openai_relay.tls.accepting import Loaded, found_wrong, why_refused
 
 _NAMES: Final = {
@@ -89,18 +89,21 @@ class Listener:
             return refusal
         return identity
 
-    def left(self, client: Identity | TooManyConnections) -> None:
+    def left(self, client: Identity | Refused | TooManyConnections) -> None:
         """Its connection is gone."""
-        key = client.key if isinstance(client, TooManyConnections) else client.limit_key(self._limit_by)
+        if isinstance(client, TooManyConnections):
+            key = client.key
+        else:
+            key = (client.identity if isinstance(client, Refused) else client).limit_key(self._limit_by)
         self._open[key] -= 1
         if not self._open[key]:
             del self._open[key]
 
-    def check(self, client: Identity | RelayError | None) -> Identity:
+    def check(self, client: Identity | Refused | RelayError | None) -> Identity:
         """
         Before each request: is the client of this connection still who may ask?
 
-        :raises Unauthenticated: it showed no certificate that holds.
+        :raises Unauthenticated: it showed no certificate that holds, or none that still does.
         :raises CertificateExpired: its certificate has expired since the handshake.
         :raises RevocationListExpired: nobody can tell who has been revoked.
         :raises TooManyConnections: it has more connections than it may.
@@ -114,6 +117,8 @@ class Listener:
             return client
         if client is None:
             raise Unauthenticated()
+        if isinstance(client, Refused):
+            raise client.error.with_traceback(None)
         # Kept as long as the connection: it must not collect the frames of every request that it ends.
         raise client.with_traceback(None)
 

@@ -67,6 +67,7 @@ class Readings:
     upstream_idle: Callable[[], int] | None = None  #: connections to the upstream kept for the next one
     server_certificate_expiry: Callable[[], float | None] | None = None
     crl_next_update: Callable[[], float | None] | None = None
+    crl_this_update: Callable[[], float | None] | None = None
     event_loop_lag: Callable[[], float] | None = None
     log_lines_dropped: Callable[[], int] | None = None
     requests_waiting: Callable[[], int] | None = None  #: for a limit
@@ -138,6 +139,12 @@ class Metrics:
                 "crl_next_update_timestamp_seconds",
                 "When the revocation list becomes too old to be trusted.",
                 readings.crl_next_update,
+            ),
+            (
+                _gauge,
+                "crl_this_update_timestamp_seconds",
+                "When the revocation list was made; of several, the oldest.",
+                readings.crl_this_update,
             ),
             (
                 _gauge,

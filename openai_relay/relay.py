@@ -8,6 +8,7 @@ ending in that function's ``finally``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Final, Protocol
@@ -16,7 +17,6 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from openai_relay.admission import Admission, Admitted
-from openai_relay.core.decoding import join_codings
 from openai_relay.core.errors import (
     BadRequest,
     ClientGone,
@@ -27,30 +27,34 @@ from openai_relay.core.errors import (
     ShuttingDown,
     TooManyConnections,
     UpgradeRefused,
-    UpstreamError,
-    UpstreamTimeout,
     error_body,
     error_event,
 )
 from openai_relay.core.exchange import Exchange
 from openai_relay.core.headers import for_client, trailers_for_client, upgrade_for_client, without_length
 from openai_relay.core.identity import Identity
-from openai_relay.core.metering import meter_for, no_answer
+from openai_relay.core.metering import meter_for
 from openai_relay.core.paths import PathPolicy
 from openai_relay.core.policy import Policy
 from openai_relay.core.settings import WebSocketSettings
+from openai_relay.core.standing import Refused
 from openai_relay.core.tally import Histogram
 from openai_relay.http1.fields import Pair
 from openai_relay.http1.message import SWITCHING
 from openai_relay.http1.request import Request
 from openai_relay.http1.response import Response
 from openai_relay.listener import Listener
+from openai_relay.noting import is_plain_stream, kind_of, note_request, note_response, note_usage
 from openai_relay.streaming import MeteredRelay, MeteredStream, ResponseRelay, SiftedStream, Tunnel
 from openai_relay.upstream import Upstream
 
 #: What the relay answers itself; never forwarded.
 OWN_PATHS: Final = "/relay/"
 ME: Final = "/relay/v1/me"
+
+
+#: Who is on a connection; ``None``: nobody knows yet.
+Client = Identity | Refused | RelayError | None
 
 
 class Me(Protocol):
@@ -73,10 +77,20 @@ class Account(Protocol):
         """What takes the time between the events of a stream of this endpoint."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Where requests may go, as it is in force when one begins."""
+
+    paths: PathPolicy
+    upstream: Upstream
+    websocket: WebSocketSettings
+
+
 class Relay:
     """
     Serves requests, one course each.
 
+    :ivar ways: for requests that begin from now on; those under way keep theirs.
     :param monotonic_ns: for durations.
     :param new_id: makes the relay's own request identifiers.
     """
@@ -86,38 +100,35 @@ class Relay:
     def __init__(
         self,
         listener: Listener,
-        paths: PathPolicy,
+        ways: Ways,
         admission: Admission,
         me: Me,
-        upstream: Upstream,
-        websocket: WebSocketSettings,
         account: Account,
         monotonic_ns: Callable[[], int],
         new_id: Callable[[], str],
     ) -> None:
+        self.ways = ways
         self._listener = listener
-        self._paths = paths
         self._admission = admission
         self._me = me
-        self._upstream = upstream
-        self._websocket = websocket
         self._account = account
         self._monotonic_ns = monotonic_ns
         self._new_id = new_id
-        self._running: dict[Request, Deferred[None]] = {}
+        self._running: dict[Request, _Running] = {}
         self._draining: Deferred[None] | None = None
         self._stopped = False
 
     def __call__(self, request: Request) -> None:
         """Serve a request whose head has just arrived."""
-        course = Deferred.fromCoroutine(self._exchange(request))
+        exchange = Exchange(self._monotonic_ns(), self._new_id())
+        course = Deferred.fromCoroutine(self._exchange(request, exchange))
         if not course.called:
-            self._running[request] = course
+            self._running[request] = _Running(exchange, course)
             course.addBoth(self._ended, request)
 
-    async def _exchange(self, request: Request) -> None:
-        exchange = Exchange(self._monotonic_ns(), self._new_id())  # accepted
-        _note_request(exchange, request)
+    async def _exchange(self, request: Request, exchange: Exchange) -> None:
+        ways = self.ways  # accepted
+        note_request(exchange, request)
         admitted: Admitted | None = None
         own: list[Pair] = []
         response: Response | None = None
@@ -130,26 +141,26 @@ class Relay:
                 raise request.fault
             identity = exchange.identity = self._listener.check(request.connection.client)
             exchange.stage = "authenticated"
-            self._check(request)
+            self._check(request, ways)
             policy = self._admission.policy(identity)
             if exchange.path.startswith(OWN_PATHS):
                 await self._answer_itself(request, exchange, identity, policy)
                 ending = request.finish
                 return
-            self._paths.check(request.target, request.method)
+            ways.paths.check(request.target, request.method)
             admitted = await self._admission.enter(request, exchange, identity, policy)
             exchange.stage = "admitted"
             own = admitted.fields()
             request_id = exchange.relay_request_id.encode("ascii")
             exchange.stage, forwarded_ns = "forwarded", self._monotonic_ns()
-            response = await self._upstream.forward(request, request_id, policy, admitted.body)
+            response = await ways.upstream.forward(request, request_id, policy, admitted.body)
             exchange.stage, exchange.first_byte_ns = "streamed", self._monotonic_ns()
-            media_type, coding = _note_response(exchange, response)
+            media_type, coding = note_response(exchange, response)
             waited_ns = exchange.first_byte_ns - forwarded_ns
             fields = for_client(response.fields, request_id, [*own, self._timing(exchange, waited_ns)])
             if response.code == SWITCHING:
                 request.send_head(SWITCHING, response.phrase, upgrade_for_client(fields), None)
-                answer = Tunnel(request, response, self._websocket.idle_timeout)
+                answer = Tunnel(request, response, ways.websocket.idle_timeout)
             else:
                 sifted = False
                 meter = meter_for(admitted.asked.endpoint, request.method, response.code, media_type, coding)
@@ -158,7 +169,7 @@ class Relay:
                 else:
                     gaps = self._account.event_gaps(admitted.asked.endpoint)
                     kind = MeteredRelay
-                    if _is_plain_stream(media_type, coding):
+                    if is_plain_stream(media_type, coding):
                         sifted = admitted.asked_usage
                         kind = SiftedStream if sifted else MeteredStream
                     answer = kind(request, response, meter, gaps, self._monotonic_ns)
@@ -183,7 +194,7 @@ class Relay:
             exchange.bytes_in, exchange.bytes_out = request.bytes_in, request.bytes_out
             try:
                 if admitted is not None:
-                    _note_usage(exchange, admitted, answer, sent=request.taken)
+                    note_usage(exchange, admitted, answer, sent=request.taken)
                     self._admission.leave(admitted, exchange)
                 self._account.closed(exchange.close(self._monotonic_ns()))  # accounted: ledger, log and metrics
             finally:
@@ -214,19 +225,19 @@ class Relay:
             return b"server-timing", b"relay;dur=%.3f" % ((own_ns - exchange.queue_ns) / 1_000_000) + queued
         return b"server-timing", b"relay;dur=%.3f" % (own_ns / 1_000_000)
 
-    def _check(self, request: Request) -> None:
+    def _check(self, request: Request, ways: Ways) -> None:
         """What this relay forwards at all."""
         if self._draining is not None:
             raise ShuttingDown()
         if request.method == b"TRACE":
             raise MethodNotAllowed()
         if request.upgrade is not None:
-            self._check_upgrade(request)
+            self._check_upgrade(request, ways.websocket)
 
-    def _check_upgrade(self, request: Request) -> None:
+    def _check_upgrade(self, request: Request, websocket: WebSocketSettings) -> None:
         if request.upgrade is None or request.upgrade.lower() != b"websocket":
             raise UpgradeRefused()
-        if not self._websocket.enabled:
+        if not websocket.enabled:
             raise UpgradeRefused(told="WebSockets are switched off at this relay.")
         if request.method != b"GET" or request.length != 0:
             raise BadRequest(told="A WebSocket is asked for with GET and without a body (RFC 6455 §4.1).")
@@ -234,9 +245,9 @@ class Relay:
     def _leave(self, request: Request, exchange: Exchange, error: RelayError) -> None:
         """The client has left: wake the course from whatever it waits for."""
         exchange.error = error
-        course = self._running.get(request)
-        if course is not None:
-            course.cancel()
+        running = self._running.get(request)
+        if running is not None:
+            running.course.cancel()
 
     def _explain(self, error: Exception, exchange: Exchange) -> RelayError:
         """What the exchange failed with; what nobody foresaw is a bug, and logged as one."""
@@ -260,7 +271,7 @@ class Relay:
         if request.finished:
             return
         if request.answered:
-            if response is not None and response.length is None and _is_plain_stream(*_kind_of(response)):
+            if response is not None and response.length is None and is_plain_stream(*kind_of(response)):
                 request.write(error_event(error))
             request.cut()
             return
@@ -290,6 +301,26 @@ class Relay:
         return len(self._running)
 
     @property
+    def under_way(self) -> list[Exchange]:
+        """The exchanges that are, the oldest first."""
+        return [running.exchange for running in self._running.values()]
+
+    def end(self, why: Callable[[Client], RelayError | None]) -> int:
+        """
+        End what runs for clients who may not go on: with this error, told in the form that each can still take.
+
+        :param why: ``None``: it may go on.
+        :returns: how many ended.
+        """
+        ended = 0
+        for request, running in list(self._running.items()):
+            error = why(request.connection.client)
+            if error is not None and request in self._running:
+                self._leave(request, running.exchange, error)
+                ended += 1
+        return ended
+
+    @property
     def draining(self) -> bool:
         """Whether the relay is stopping."""
         return self._draining is not None
@@ -305,62 +336,20 @@ class Relay:
     def end_all(self) -> None:
         """End what still runs: each stream with an error event and a cut."""
         self._stopped = True
-        for course in list(self._running.values()):
-            course.cancel()
+        for running in list(self._running.values()):
+            running.course.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    exchange: Exchange
+    course: Deferred[None]
 
 
 def _without_frames(error: RelayError) -> RelayError:
     """The cause without its traceback, whose frames hold this very exchange and its connection: a cycle."""
     error.__context__ = None
     return error.with_traceback(None)
-
-
-def _note_request(exchange: Exchange, request: Request) -> None:
-    exchange.method = request.method.decode("ascii")
-    exchange.path = request.target.partition(b"?")[0].decode("ascii")
-    exchange.http_version = request.version.decode("ascii")
-    exchange.client_address = request.connection.client_address
-    client = request.connection.client
-    if isinstance(client, Identity):
-        exchange.identity = client
-
-
-def _note_response(exchange: Exchange, response: Response) -> tuple[bytes, bytes]:
-    exchange.status = exchange.upstream_status = response.code
-    for value in [value for name, value in response.fields if len(name) == 12 and name.lower() == b"x-request-id"]:
-        exchange.upstream_request_id = value.decode("latin-1")
-    return _kind_of(response)
-
-
-def _note_usage(exchange: Exchange, admitted: Admitted, answer: ResponseRelay | None, *, sent: bool) -> None:
-    """What it has used, as far as anybody knows."""
-    admitted.learn(exchange)
-    if answer is not None:
-        answer.account(exchange, admitted.demand.input_tokens)
-    elif sent and not _was_never_worked_on(exchange.error):
-        exchange.usage = no_answer(admitted.asked.endpoint, admitted.asked.method, admitted.demand.input_tokens)
-
-
-def _was_never_worked_on(error: RelayError | None) -> bool:
-    """Whether an upstream that gave no answer cannot have done anything for it, either."""
-    return isinstance(error, UpstreamError) and not isinstance(error, UpstreamTimeout)
-
-
-def _kind_of(response: Response) -> tuple[bytes, bytes]:
-    """The media type and the content coding of an answer, in lower case."""
-    media_type = coding = b""
-    for name, value in response.fields:
-        size = len(name)
-        if size == 12 and name.lower() == b"content-type":
-            media_type = value.split(b";", 1)[0].strip().lower()
-        elif size == 16 and name.lower() == b"content-encoding":
-            coding = join_codings(coding, value)
-    return media_type, coding
-
-
-def _is_plain_stream(media_type: bytes, coding: bytes) -> bool:
-    """Whether events can be taken out of, and written into, this body."""
-    return media_type == b"text/event-stream" and coding in (b"", b"identity")
 
 
 def _phrase(status: int) -> bytes:

@@ -1,5 +1,5 @@
 """
-Wiring: builds every object once, and owns the order of start and stop.
+Wiring: builds every object once, and owns the order of start, reload and stop.
 
 What can be wrong with files is found while building, before anything listens.
 """
@@ -12,14 +12,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import twisted
 from OpenSSL import SSL
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
@@ -34,20 +33,26 @@ from openai_relay.core.identity import Identity
 from openai_relay.core.log_line import resolve
 from openai_relay.core.paths import PathPolicy
 from openai_relay.core.readiness import Check
-from openai_relay.core.settings import Settings
+from openai_relay.core.restart import NotReloaded
+from openai_relay.core.settings import LogSettings, Settings
+from openai_relay.core.standing import Refused
 from openai_relay.core.tally import Histogram, Tally
+from openai_relay.draining import Drain
+from openai_relay.eviction import Eviction
 from openai_relay.http1.server import HTTPServerFactory, ServerConnection, ServerLimits
 from openai_relay.listener import Listener
 from openai_relay.metrics import Build, Metrics, Readings, budget_standings
-from openai_relay.relay import Relay
-from openai_relay.systemd import Notifier, current_pid, passed_socket
+from openai_relay.overdue import Overdue
+from openai_relay.ports import Ports
+from openai_relay.relay import Relay, Ways
+from openai_relay.reload import Built, Reload, Written
+from openai_relay.systemd import Notifier, current_pid
 from openai_relay.tls.accepting import load, why_refused
 from openai_relay.tls.files import BadCertificateFile
-from openai_relay.tls.server import TLSPort
-from openai_relay.upstream import BadUpstream, Upstream
+from openai_relay.upstream import BadUpstream
+from openai_relay.upstreams import Upstreams
+from openai_relay.watching import FilesWatch
 
-#: Seconds that running exchanges get to finish when the service stops.
-DRAIN_TIMEOUT = 30.0
 #: Seconds between two log lines about refused handshakes; the metrics count them all.
 REFUSALS_APART = 1.0
 #: By number: twistd puts objects of its own in the place of `sys.stdout`.
@@ -65,92 +70,95 @@ class _Account:
     def __init__(self, tally: Tally, log: AccessLog, accounting: Accounting) -> None:
         self.opened: Callable[[Exchange], None] = tally.exchange_opened
         self.event_gaps: Callable[[str], Histogram] = tally.event_gaps
+        self.log = log
         self._tally = tally
-        self._log = log
         self._accounting = accounting
 
     def closed(self, exchange: Exchange) -> None:
         """Count it, and write its row and its line."""
         self._tally.exchange_closed(exchange)
         self._accounting.record(exchange)
-        self._log.record(exchange)
+        self.log.record(exchange)
 
 
 class RelayService(MultiService):
     """
     The relay as a Twisted service: listens when started, drains when stopped.
 
-    :ivar address: where clients connect, as ``host:port``, once it is started.
+    :param written: where the settings are from.
+    :param read: reads that again.
     """
 
     log = Logger()
 
-    def __init__(self, reactor: Any, settings: Settings) -> None:
+    def __init__(self, reactor: Any, settings: Settings, written: Written, read: Callable[[], Written]) -> None:
         super().__init__()
         self._reactor = reactor
         self._settings = settings
         try:
             loaded = load(settings.listen)
-            self._upstream = Upstream(reactor, settings.upstream)
+            self._upstreams = Upstreams(reactor, settings.upstream)
             self._accounting = Accounting(reactor, settings)
         except (BadCertificateFile, BadUpstream, BadState) as error:
             raise CannotServe(str(error)) from None
+        self._in_thread: Any = partial(_in_thread, reactor)
         self._listener = Listener(settings, loaded, time.time)
-        self._tally = Tally(self._upstream.name)
+        self._tally = Tally(self._upstreams.current.name)
         self._writer = LineWriter(_STDOUT)
-        log_format = resolve(settings.log.format, terminal=os.isatty(_STDERR))
-        log = AccessLog(self._writer.write, log_format, time.time_ns)
+        self._account = _Account(self._tally, self._access_log(settings.log), self._accounting)
         self.relay = Relay(
             self._listener,
-            PathPolicy(settings.upstream.allow_paths, settings.upstream.deny_paths),
+            self._ways(settings),
             self._accounting.admission,
             self._accounting.me,
-            self._upstream,
-            settings.websocket,
-            _Account(self._tally, log, self._accounting),
+            self._account,
             time.monotonic_ns,
             _request_ids(),
         )
-        self._factory = _server(reactor, self.relay, settings)
+        self._factory = HTTPServerFactory(self.relay, reactor, _limits(settings), settings.listen.max_connections)
         self._factory.on_handshake = self._handshake_done
         self._factory.on_lost = self._connection_lost
+        self._eviction = Eviction(
+            reactor,
+            time.time,
+            lambda: self._factory.connections,
+            self._listener,
+            self._accounting.admission,
+            self.relay,
+        )
         self._notifier = Notifier(reactor, os.environ, current_pid())
+        self._reload = Reload(settings, written, read, self._in_thread, self._accounting.read_spent, self._adopt)
+        self.addService(
+            FilesWatch(reactor, lambda: self._reload.written.watched(), self._in_thread, self._files_changed)
+        )
+        self.addService(Overdue(reactor, time.time, self._in_force))
         self._lag = EventLoopLag(reactor, time.monotonic_ns)
         self._metrics = Metrics(self._tally, _build())
-        ledger = self._accounting.ledger
-        self._metrics.watch(
-            Readings(
-                connections=lambda: len(self._factory.connections),
-                upstream_busy=lambda: self._upstream.pool.open - self._upstream.pool.idle,
-                upstream_idle=lambda: self._upstream.pool.idle,
-                server_certificate_expiry=lambda: self._listener.loaded.certificate_expiry,
-                crl_next_update=lambda: self._listener.loaded.crl_next_update,
-                event_loop_lag=self._lag.seconds,
-                log_lines_dropped=lambda: self._writer.dropped,
-                requests_waiting=lambda: len(self._accounting.lines),
-                leases=lambda: self._accounting.limiter.open,
-                shadow_refusals=lambda: self._accounting.limiter.overlooked,
-                budgets=lambda: budget_standings(self._tally, self._accounting.policies, self._accounting.budgets),
-                ledger_rows_written=None if ledger is None else lambda: ledger.written,
-                ledger_rows_waiting=None if ledger is None else lambda: ledger.waiting,
-                ledger_rows_lost=None if ledger is None else lambda: ledger.lost,
-            )
-        )
+        self._metrics.watch(self._readings())
+        site = admin_site(reactor, self._metrics, self._readiness, self._in_thread, self.reload)
+        self.ports = Ports(reactor, self._factory, self._listener.context, site)
+        self._drain: Drain | None = None
         self._refusal_told = float("-inf")
-        self._clients_port: IListeningPort | None = None
-        self._admin_port: IListeningPort | None = None
-        self.address = ""
-        self.admin_address = ""
+
+    @property
+    def address(self) -> str:
+        """Where clients connect, as ``host:port``, once it is started."""
+        return self.ports.address
+
+    @property
+    def admin_address(self) -> str:
+        """Where its health is asked for; empty: nowhere."""
+        return self.ports.admin_address
 
     def privilegedStartService(self) -> None:
         """Listen; as the user that may bind low ports."""
-        self._listen()
+        self.ports.open(self._settings.listen, self._settings.admin)
         super().privilegedStartService()
 
     def startService(self) -> None:
         """Serve."""
-        if self._clients_port is None:
-            self._listen()
+        if not self.ports.is_open:
+            self.ports.open(self._settings.listen, self._settings.admin)
         super().startService()
         try:
             self._accounting.start()
@@ -163,97 +171,126 @@ class RelayService(MultiService):
         gc.freeze()
         # An exchange leaves next to no cycles, and makes enough objects to have a scan every tenth one.
         gc.set_threshold(_GC_THRESHOLD, 10, 10)
-        self._notifier.ready(f"serving on {self.address}")
+        self._ready()
         self.log.info(
             "serving on {address}, forwarding to {upstream}; health and metrics: {admin}",
-            address=self.address,
+            address=self.ports.address,
             upstream=self._settings.upstream.url,
-            admin=self.admin_address or "off",
+            admin=self.ports.admin_address or "off",
         )
         for warning in self._listener.loaded.warnings:
             self.log.warn("{warning}", warning=warning)
 
+    def reload(self) -> Deferred[None]:
+        """
+        Read the configuration and all that it names again, and put it in force.
+
+        Fails with `NotReloaded`: nothing has changed.
+        """
+        if self._drain is not None:
+            return fail(NotReloaded(["the relay is stopping; start it again, and it reads everything anew"]))
+        self._notifier.reloading(time.monotonic_ns())
+        return self._reload.all().addBoth(self._reloaded)
+
+    def hurry(self) -> None:
+        """End at once what still runs, if the service is stopping."""
+        if self._drain is not None:
+            self._drain.hurry()
+
     def stopService(self) -> Deferred[Any]:
         """Stop accepting, let running exchanges finish for a while, then end them."""
         self._notifier.stopping("finishing exchanges")
-        self.log.info(
-            "stopping: {running} exchanges get {grace:g} s to finish", running=self.relay.running, grace=DRAIN_TIMEOUT
+        self._drain = Drain(
+            self._reactor, time.monotonic_ns, self.relay, self._notifier, self._settings.listen.drain_timeout
         )
-        stopped: list[Deferred[Any]] = [Deferred.fromCoroutine(self._stop())]
+        stopped: list[Deferred[Any]] = [Deferred.fromCoroutine(self._stop(self._drain))]
         below = super().stopService()
         if below is not None:
             stopped.append(below)
         return DeferredList(stopped)
 
-    async def _stop(self) -> None:
-        await self._close(self._clients_port)
-        drained = self.relay.drain()
+    async def _stop(self, drain: Drain) -> None:
+        await self.ports.close_clients()
+        finished = Deferred.fromCoroutine(drain.finish())
         self._factory.drain()
-        timer = self._reactor.callLater(DRAIN_TIMEOUT, self.relay.end_all)
-        await drained
-        if timer.active():
-            timer.cancel()
+        await finished
         await self._factory.close()
-        await self._upstream.close()
-        await self._close(self._admin_port)  # last: until here it tells that the relay is stopping
+        self._eviction.stop()
+        await self._upstreams.close()
+        await self.ports.close_admin()  # last: until here it tells that the relay is stopping
         self._lag.stop()
         self._notifier.stop()
         self._accounting.stop()
         self._writer.stop()
         self.log.info("stopped")
 
-    async def _close(self, port: IListeningPort | None) -> None:
-        stopping = None if port is None else port.stopListening()
-        if stopping is not None:
-            await stopping
+    def _ready(self) -> None:
+        self._notifier.ready(f"serving on {self.ports.address}")
 
-    def _listen(self) -> None:
-        settings = self._settings
-        try:
-            self.address = self._open_clients_port(settings.listen.address, settings.listen.backlog)
-            if settings.admin.address is not None:
-                self.admin_address = self._open_admin_port(settings.admin.address)
-        except CannotListenError as error:
-            reason = getattr(error.socketError, "strerror", None) or error.socketError
-            raise SystemExit(
-                f"openai-relay: cannot listen on {_join(error.interface, error.port)}: {reason}; "
-                "is another one running there? Choose another address in [listen] or [admin]."
-            ) from None
-        except (LookupError, ValueError) as error:
-            raise SystemExit(f"openai-relay: listen.address = {settings.listen.address!r}: {error}") from None
+    def _reloaded(self, result: Any) -> Any:
+        if self._drain is None:
+            self._ready()
+        return result
 
-    def _open_clients_port(self, address: str, backlog: int) -> str:
-        scheme, _, name = address.partition(":")
-        if scheme == "systemd":
-            descriptor = passed_socket(self._reactor, name)
-            port = TLSPort.adopt(descriptor, self._factory, self._listener.context, self._reactor)
-        else:
-            host, number = _split(address)
-            port = TLSPort(number, self._factory, self._listener.context, backlog, host, self._reactor)
-        port.startListening()
-        self._clients_port = port
-        where = port.getHost()
-        return _join(where.host, where.port)
+    def _files_changed(self, changed: list[Path]) -> None:
+        if self._drain is None:
+            self._reload.files(changed).addErrback(lambda failure: failure.trap(NotReloaded))  # told in the log
 
-    def _open_admin_port(self, address: str) -> str:
-        reactor = self._reactor
-        host, number = _split(address)
-        site = admin_site(
-            self._reactor, self._metrics, self._readiness, partial(deferToThreadPool, reactor, reactor.getThreadPool())
+    def _adopt(self, built: Built) -> int:
+        """Put it in force: first what may fail, then the rest at one go."""
+        settings = built.settings
+        self._upstreams.renew(settings.upstream, built.upstream_context, built.upstream_ca)
+        self._settings = settings
+        self._listener.renew(settings, built.loaded)
+        self._accounting.renew(settings, built.policies, built.spent)
+        self._tally.upstream = self._upstreams.current.name
+        self._account.log = self._access_log(settings.log)
+        self._factory.renew(_limits(settings), settings.listen.max_connections)
+        self.relay.ways = self._ways(settings)
+        return self._eviction.hold_all()
+
+    def _ways(self, settings: Settings) -> Ways:
+        upstream = settings.upstream
+        return Ways(PathPolicy(upstream.allow_paths, upstream.deny_paths), self._upstreams.current, settings.websocket)
+
+    def _access_log(self, settings: LogSettings) -> AccessLog:
+        return AccessLog(self._writer.write, resolve(settings.format, terminal=os.isatty(_STDERR)), time.time_ns)
+
+    def _in_force(self) -> tuple[Any, bool]:
+        return self._listener.loaded, self._settings.listen.crl_expired == "refuse"
+
+    def _readings(self) -> Readings:
+        accounting, ledger = self._accounting, self._accounting.ledger
+        return Readings(
+            connections=lambda: len(self._factory.connections),
+            upstream_busy=lambda: self._upstreams.busy,
+            upstream_idle=lambda: self._upstreams.idle,
+            server_certificate_expiry=lambda: self._listener.loaded.certificate_expiry,
+            crl_next_update=lambda: self._listener.loaded.crl_next_update,
+            crl_this_update=lambda: self._listener.loaded.crl_this_update,
+            event_loop_lag=self._lag.seconds,
+            log_lines_dropped=lambda: self._writer.dropped,
+            requests_waiting=lambda: len(accounting.lines),
+            leases=lambda: accounting.limiter.open,
+            shadow_refusals=lambda: accounting.limiter.overlooked,
+            budgets=lambda: budget_standings(self._tally, accounting.policies, accounting.budgets),
+            ledger_rows_written=None if ledger is None else lambda: ledger.written,
+            ledger_rows_waiting=None if ledger is None else lambda: ledger.waiting,
+            ledger_rows_lost=None if ledger is None else lambda: ledger.lost,
         )
-        port = reactor.listenTCP(number, site, interface=host)
-        self._admin_port = port
-        where = port.getHost()
-        return _join(where.host, where.port)
 
     def _readiness(self) -> list[Check]:
         now = time.time()
-        crl_until, certificate_until = self._listener.loaded.crl_next_update, self._listener.loaded.certificate_expiry
+        loaded, refuses = self._in_force()
+        late = loaded.crl_next_update is not None and loaded.crl_next_update <= now
+        what = "nobody is let in" if refuses else "it counts all the same"
         return [
             _check("started", bool(self.running) or self.relay.draining, "it does not listen yet"),
             _check("accepting", not self.relay.draining, "it is stopping: what runs may finish"),
-            _check("crl", crl_until is None or crl_until > now, "the revocation list is out of date: nobody is let in"),
-            _check("certificate", certificate_until > now, "the certificate that clients are shown has expired"),
+            Check("crl", not (late and refuses), f"the revocation list is out of date: {what}" if late else ""),
+            _check(
+                "certificate", loaded.certificate_expiry > now, "the certificate that clients are shown has expired"
+            ),
             *self._accounting.checks(),
         ]
 
@@ -272,29 +309,56 @@ class RelayService(MultiService):
             return
         self._tally.handshake_ended("ok")
         client = connection.client = self._listener.arrived(connection.transport.tls)
-        if isinstance(client, TooManyConnections) and not client.heard:
+        if isinstance(client, Identity):
+            self._eviction.arrived(client)
+        elif isinstance(client, TooManyConnections) and not client.heard:
             connection.abort()
 
     def _connection_lost(self, connection: ServerConnection) -> None:
-        client: Identity | RelayError | None = connection.client
-        if isinstance(client, Identity | TooManyConnections):
+        client: Identity | Refused | RelayError | None = connection.client
+        if isinstance(client, Identity | Refused | TooManyConnections):
             self._listener.left(client)
         elif client is None:  # it left, or was dropped, before its handshake came to an end
             self._tally.handshake_ended("failed")
 
 
-def relay_service(reactor: Any, settings: Settings) -> RelayService:
+class Settled:
+    """Settings that are from nowhere: what is read again is what they name."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def settings(self) -> Settings:
+        """As they are."""
+        return self._settings
+
+    def watched(self) -> tuple[Path, ...]:
+        """The files of certificates and revocation lists; the key was read before."""
+        listen = self._settings.listen
+        return tuple(path for path in (listen.certificate, listen.client_ca, listen.crl) if path is not None)
+
+
+def relay_service(
+    reactor: Any, settings: Settings, written: Written | None = None, read: Callable[[], Written] | None = None
+) -> RelayService:
     """
     The relay, built and not yet listening.
 
+    :param written: where the settings are from.
+    :param read: reads that again, when the service is to reload.
     :raises CannotServe: a certificate, key, CA or CRL file cannot be used.
     """
-    return RelayService(reactor, settings)
+    written = written or Settled(settings)
+    return RelayService(reactor, settings, written, read or (lambda: written))
 
 
-def _server(reactor: Any, relay: Relay, settings: Settings) -> HTTPServerFactory:
+def _in_thread(reactor: Any, function: Callable[[], Any]) -> Deferred[Any]:
+    return deferToThreadPool(reactor, reactor.getThreadPool(), function)
+
+
+def _limits(settings: Settings) -> ServerLimits:
     listen = settings.listen
-    limits = ServerLimits(
+    return ServerLimits(
         listen.handshake_timeout,
         listen.head_timeout,
         listen.idle_timeout,
@@ -302,7 +366,6 @@ def _server(reactor: Any, relay: Relay, settings: Settings) -> HTTPServerFactory
         listen.max_head,
         listen.max_fields,
     )
-    return HTTPServerFactory(relay, reactor, limits, listen.max_connections)
 
 
 def _check(name: str, ok: bool, otherwise: str) -> Check:
@@ -328,12 +391,3 @@ def _build() -> Build:
     except PackageNotFoundError:
         own = "unknown"
     return Build(own, twisted.__version__, SSL.SSLeay_version(SSL.SSLEAY_VERSION).decode("ascii"))
-
-
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

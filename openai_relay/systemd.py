@@ -41,6 +41,14 @@ class Notifier:
             running: Deferred[LoopingCall] = self._watchdog.start(self._interval)
             running.addErrback(lambda failure: self.log.failure("the watchdog is fed no more", failure))
 
+    def reloading(self, monotonic_ns: int) -> None:
+        """Something else is being put in force; ``ready`` says when that is done."""
+        self.tell(f"RELOADING=1\nMONOTONIC_USEC={monotonic_ns // 1_000}\nSTATUS=reloading")
+
+    def extend(self, seconds: float, status: str) -> None:
+        """It takes so much longer, from now, whatever the unit says."""
+        self.tell(f"EXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}\nSTATUS={status}")
+
     def stopping(self, status: str) -> None:
         """The service is going down, orderly."""
         self.tell(f"STOPPING=1\nSTATUS={status}")

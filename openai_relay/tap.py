@@ -12,7 +12,7 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from twisted.application.app import ServerOptions
 from twisted.application.service import IService
@@ -29,9 +29,13 @@ from twisted.python import usage
 
 from openai_relay.access_log import LineWriter
 from openai_relay.config.problems import BadConfiguration, Problem, shown
-from openai_relay.config.read import CommandLine, from_options, placed
+from openai_relay.config.read import CommandLine, Written, placed, written
+from openai_relay.core.restart import NotReloaded
 from openai_relay.core.settings import Settings
 from openai_relay.tls.tickets import send_none
+
+if TYPE_CHECKING:
+    from openai_relay.service import RelayService
 
 #: EX_CONFIG of sysexits.h: a unit with ``RestartPreventExitStatus=78`` does not start again in vain.
 BAD_CONFIGURATION: Final = 78
@@ -120,12 +124,21 @@ class Options(usage.Options):
         self._given = CommandLine(**{name.replace("-", "_"): self[name] for name in self._names()})
         self._directory = Path.cwd()
         try:
-            self.settings: Settings = from_options(self._given, os.environ, self._directory)
+            self.written: Written = self.read()
+            self.settings: Settings = self.written.settings()
         except BadConfiguration as bad:
             if bad.only_options:
                 raise usage.UsageError("\n".join(bad.messages)) from None
             self.refuse(bad)
         self._keep_standard_output()
+
+    def read(self) -> Written:
+        """
+        The configuration as it is written now.
+
+        :raises BadConfiguration: it cannot be read.
+        """
+        return written(self._given, os.environ, self._directory)
 
     def _keep_standard_output(self) -> None:
         """
@@ -223,27 +236,26 @@ def _keep_descriptors(connections: int) -> None:
         )
 
 
-def _take_signals(reactor: Any) -> None:
+def _take_signals(reactor: Any, service: RelayService) -> None:
     """
     SIGTERM is how a service is stopped: having drained, it exits with 0, where twistd would die of the signal.
 
-    SIGHUP would end it without a word; there is nothing yet that it could reload.
+    A second one, or Ctrl-C for the second time, ends what still runs. SIGHUP reloads.
     """
-    log = Logger()
-    signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(_stop, reactor))
-    signal.signal(
-        signal.SIGHUP,
-        lambda *_: reactor.callFromThread(
-            log.warn, "SIGHUP: files and configuration are read at the start only; restart to have changes count"
-        ),
-    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: reactor.callFromThread(_stop, reactor, service))
+    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(_reload, service))
 
 
-def _stop(reactor: Any) -> None:
+def _stop(reactor: Any, service: RelayService) -> None:
     try:
         reactor.stop()
-    except ReactorNotRunning:  # it is stopping already: running exchanges keep their time
-        pass
+    except ReactorNotRunning:  # it is stopping already
+        service.hurry()
+
+
+def _reload(service: RelayService) -> None:
+    service.reload().addErrback(lambda failure: failure.trap(NotReloaded))  # told in the log
 
 
 def makeService(options: Options) -> IService:
@@ -255,10 +267,11 @@ def makeService(options: Options) -> IService:
 
     _keep_time(reactor)
     _keep_descriptors(options.settings.listen.max_connections)
-    reactor.callWhenRunning(_take_signals, reactor)
     try:
-        return relay_service(reactor, options.settings)
+        service = relay_service(reactor, options.settings, options.written, options.read)
     except CannotServe as error:  # what a file holds that the settings name
         key, _, told = str(error).partition(": ")
         known = _KEY.fullmatch(key)
         options.refuse(BadConfiguration([Problem("", key, told) if known else Problem("", None, str(error))]))
+    reactor.callWhenRunning(_take_signals, reactor, service)
+    return service

@@ -231,6 +231,10 @@ class Upstream:
         self._tls.context = context
         self.pool.renew()
 
+    def retire(self) -> None:
+        """Nothing new will be asked: close each connection as soon as nothing runs on it."""
+        self.pool.retire()
+
     def close(self) -> Deferred[None]:
         """Close the connections; fires when there is none."""
         return self.pool.close()

@@ -38,7 +38,7 @@ from openai_relay.http1.client import ClientLimits
 from openai_relay.http1.pool import Agent, Pool
 from openai_relay.http1.server import HTTPServerFactory, ServerLimits
 from openai_relay.listener import Listener
-from openai_relay.relay import Relay
+from openai_relay.relay import Relay, Ways
 from openai_relay.tls.accepting import load
 from openai_relay.upstream import StreamingClient, Upstream
 from tests import certificates
@@ -289,11 +289,13 @@ class RelayCase(SynchronousTestCase):
         self.upstream = MemoryUpstream(self.clock, self.upstream_settings, self.far_end)
         self.relay = Relay(
             self.listener,
-            PathPolicy(self.upstream_settings.allow_paths, self.upstream_settings.deny_paths),
+            Ways(
+                PathPolicy(self.upstream_settings.allow_paths, self.upstream_settings.deny_paths),
+                self.upstream,
+                self.websocket_settings,
+            ),
             self.admission,
             NobodyTold(),
-            self.upstream,
-            self.websocket_settings,
             self.account,
             self.monotonic_ns,
             lambda: f"rly_{len(self.account.opened_exchanges)}",

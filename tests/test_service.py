@@ -14,11 +14,14 @@ from zope.interface.verify import verifyObject
 
 from openai_relay.core.settings import AdminSettings, LogSettings, Secret, Settings, UpstreamSettings
 from openai_relay.http1.server import HTTPServerFactory
-from openai_relay.service import DRAIN_TIMEOUT, CannotServe, RelayService, relay_service
+from openai_relay.service import CannotServe, RelayService, relay_service
 from tests import certificates
 from tests.doubles import TurningReactor, Wire, observe
 from tests.relay_case import ALICE, KEY, read_answers, request
 from tests.test_upstream import SilentResolver
+
+#: That running exchanges get by default, in seconds.
+GRACE = 30.0
 
 
 class ServiceCase(SynchronousTestCase):
@@ -100,7 +103,7 @@ class StopTests(ServiceCase):
         service = self.service()
         wire = self.ask(service)
         stopped = service.stopService()
-        self.reactor.advance(DRAIN_TIMEOUT - 1)
+        self.reactor.advance(GRACE - 1)
         self.assertNoResult(stopped)
         wire.lose()
         self.reactor.settle()
@@ -111,7 +114,7 @@ class StopTests(ServiceCase):
         service = self.service()
         wire = self.ask(service)
         stopped = service.stopService()
-        self.reactor.advance(DRAIN_TIMEOUT - 0.1)
+        self.reactor.advance(GRACE - 0.1)
         self.assertNoResult(stopped)
         self.assertEqual(wire.value(), b"")
         self.reactor.advance(0.1)
@@ -136,10 +139,14 @@ class StopTests(ServiceCase):
         service = self.service()
         self.ask(service)
         service.stopService()
-        self.reactor.advance(DRAIN_TIMEOUT)
+        self.reactor.advance(GRACE)
         self.assertEqual(
             [event["log_format"].format(**event) for event in self.events],
-            ["stopping: 1 exchanges get 30 s to finish", "stopped"],
+            [
+                "stopping: what runs (1) gets 30 s to finish; a second signal ends it at once",
+                "1 exchanges did not finish within 30 s (listen.drain_timeout), and are ended",
+                "stopped",
+            ],
         )
 
 

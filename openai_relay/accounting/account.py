@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
-from openai_relay.accounting.begin import begin_budgets
+from openai_relay.accounting.begin import Spent, begin_budgets, read_spent
 from openai_relay.accounting.limits_file import LIMITS, LimitsFile
 from openai_relay.accounting.place import check_places, make_directory
 from openai_relay.admission import Admission
@@ -50,9 +50,7 @@ class Accounting:
         self._directory = settings.state.directory
         self.database = settings.ledger.database if settings.ledger.enabled else None
         check_places(self._directory, self.database)
-        self.policies = PolicyBook(
-            defaults_of(settings.limits), settings.tiers, settings.clients, settings.identity.default_tier
-        )
+        self.policies = policies_of(settings)
         self.limiter = Limiter(settings.limits, monotonic_ns)
         self.lines = WaitingLines(self.limiter, monotonic_ns)
         self._zone = settings.accounting.time_zone
@@ -92,13 +90,35 @@ class Accounting:
         if self._limits_file is not None:
             self._limits_file.start()
         if self.database is not None:
-            try:
-                begin_budgets(self.budgets, self.policies, self.database)
-            except LedgerError as error:
-                self.log.warn("budgets begin at zero, since the ledger cannot be read: {error}", error=error)
+            begin_budgets(self.budgets, self.policies, self.read_spent())
         if self.ledger is not None:
             self.ledger.start()
         self._started = True
+
+    def read_spent(self) -> list[Spent]:
+        """What each client has spent, as the ledger has it; nothing where it cannot be read. May take its time."""
+        if self.database is None:
+            return []
+        try:
+            return read_spent(self.budgets.period, self.database)
+        except LedgerError as error:
+            self.log.warn("new budgets begin at zero, since the ledger cannot be read: {error}", error=error)
+            return []
+
+    def renew(self, settings: Settings, policies: PolicyBook, spent: list[Spent]) -> None:
+        """
+        Put other rules and prices in force; buckets, budgets and lines go on from where they stand.
+
+        :param spent: what budgets that are new begin with.
+        """
+        self.policies = policies
+        self.admission.renew(
+            policies,
+            settings.accounting.prices,
+            expected_output=settings.limits.expected_output,
+            include_usage=settings.upstream.include_usage,
+        )
+        begin_budgets(self.budgets, policies, spent)
 
     def stop(self) -> None:
         """Write what is left; to be called once, when no exchange runs any more."""
@@ -132,6 +152,11 @@ class Accounting:
 
     def _tell(self, line: str) -> None:
         self.log.warn("{line}", line=line)
+
+
+def policies_of(settings: Settings) -> PolicyBook:
+    """The rules of all clients."""
+    return PolicyBook(defaults_of(settings.limits), settings.tiers, settings.clients, settings.identity.default_tier)
 
 
 def _in_thread(reactor: Any, read: Callable[[Path, str, Stretches], OwnUsage], *arguments: Any) -> Deferred[OwnUsage]:

@@ -44,14 +44,30 @@ def scraped(exposition: Exposition) -> Answer:
     return Answer(200, exposition.content_type, exposition.body)
 
 
+def reloaded() -> Answer:
+    """Everything was read again, and is in force."""
+    return _json(200, {"status": "reloaded"})
+
+
+def not_reloaded(reasons: Sequence[str]) -> Answer:
+    """409: nothing has changed, and why."""
+    return _json(409, {"status": "not reloaded", "reasons": list(reasons)})
+
+
+def not_from_there() -> Answer:
+    """403: whoever asks for a change is on this machine, and no page in a browser."""
+    return _json(403, {"error": "A reload is asked for on the relay's own machine: `openai-relay reload`."})
+
+
 def not_found(paths: Sequence[str]) -> Answer:
     """404, and what there is instead."""
     return _json(404, {"error": f"There is nothing here. Try one of: {', '.join(paths)}."})
 
 
-def method_not_allowed() -> Answer:
-    """405: everything here is only to be read."""
-    return _json(405, {"error": "Only GET and HEAD are allowed here."}, b"GET, HEAD")
+def method_not_allowed(allowed: str) -> Answer:
+    """405, and which methods there are."""
+    methods, verb = allowed.replace(", ", " and "), "are" if "," in allowed else "is"
+    return _json(405, {"error": f"Only {methods} {verb} allowed here."}, allowed.encode())
 
 
 def _json(code: int, said: dict[str, object], allow: bytes | None = None) -> Answer:

@@ -1,15 +1,18 @@
 """
-Answer ``/livez``, ``/readyz`` and ``/metrics`` on the admin listener's own address.
+Answer ``/livez``, ``/readyz``, ``/metrics`` and ``/reload`` on the admin listener's own address.
 
 Plain HTTP by ``twisted.web``: small answers to few askers, none of whom is a
-client of the relay.  Nothing here changes anything.
+client of the relay.  Only a reload changes anything, and only to what the
+relay's own files say; it is asked for on its own machine, by no browser.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from typing import Final
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -18,6 +21,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from openai_relay.admin import answers
 from openai_relay.core.readiness import Check
+from openai_relay.core.restart import NotReloaded
 from openai_relay.metrics import Exposition, Metrics
 
 #: Calls a function in a thread; the ``Deferred`` fires in the reactor's with what it returned.
@@ -25,6 +29,10 @@ InThread = Callable[[Callable[[], Exposition]], Deferred[Exposition]]
 
 #: Seconds after which a connection that asks nothing is closed.
 _IDLE_TIMEOUT: Final = 60
+
+
+_READING: Final = "GET, HEAD"
+_ALLOWED: Final = {b"/reload": "POST"}
 
 
 class _BodylessRequest(Request):
@@ -48,16 +56,24 @@ class AdminResource(Resource):
 
     isLeaf = True
 
-    def __init__(self, metrics: Metrics, readiness: Callable[[], Sequence[Check]], in_thread: InThread) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        readiness: Callable[[], Sequence[Check]],
+        in_thread: InThread,
+        reload: Callable[[], Deferred[None]],
+    ) -> None:
         super().__init__()
         self._metrics = metrics
         self._readiness = readiness
         self._in_thread = in_thread
+        self._reload = reload
         self._paths: dict[bytes, Callable[[Request], None]] = {
             b"/livez": self._livez,
             b"/healthz": self._livez,
             b"/readyz": self._readyz,
             b"/metrics": self._scrape,
+            b"/reload": self._reload_now,
         }
 
     def render(self, request: Request) -> int:
@@ -66,8 +82,8 @@ class AdminResource(Resource):
         respond = self._paths.get(request.path)
         if respond is None:
             _send(request, answers.not_found([path.decode() for path in self._paths]))
-        elif request.method not in (b"GET", b"HEAD"):
-            _send(request, answers.method_not_allowed())
+        elif request.method.decode("latin-1") not in (allowed := _ALLOWED.get(request.path, _READING)).split(", "):
+            _send(request, answers.method_not_allowed(allowed))
         else:
             respond(request)
         return NOT_DONE_YET
@@ -87,18 +103,36 @@ class AdminResource(Resource):
         made.addCallback(lambda exposition: _send(request, answers.scraped(exposition)))
         made.addErrback(_failed, request)
 
+    def _reload_now(self, request: Request) -> None:
+        client = request.getClientAddress()
+        here = isinstance(client, IPv4Address | IPv6Address) and ip_address(client.host).is_loopback
+        if not here or request.getHeader("origin") is not None:
+            _send(request, answers.not_from_there())
+            return
+        reloading = self._reload()
+        left = request.notifyFinish()
+        left.addErrback(lambda _: None)  # what has begun goes on
+        answering = reloading.addCallbacks(lambda _: answers.reloaded(), _reasons)
+        answering.addCallback(lambda answer: None if left.called else _send(request, answer))
+        answering.addErrback(_failed, request)
+
 
 def admin_site(
-    reactor: IReactorTime, metrics: Metrics, readiness: Callable[[], Sequence[Check]], in_thread: InThread
+    reactor: IReactorTime,
+    metrics: Metrics,
+    readiness: Callable[[], Sequence[Check]],
+    in_thread: InThread,
+    reload: Callable[[], Deferred[None]],
 ) -> Site:
     """
     The factory to listen with.
 
     :param readiness: asked at every ``/readyz``; quick, and without I/O.
     :param in_thread: ``partial(deferToThreadPool, reactor, reactor.getThreadPool())``.
+    :param reload: fires when that is done; fails with `NotReloaded`.
     """
     return _QuietSite(
-        AdminResource(metrics, readiness, in_thread),
+        AdminResource(metrics, readiness, in_thread, reload),
         requestFactory=_BodylessRequest,
         timeout=_IDLE_TIMEOUT,
         reactor=reactor,
@@ -116,6 +150,13 @@ def _send(request: Request, answer: answers.Answer) -> None:
         request.setHeader(b"allow", answer.allow)
     request.write(answer.body)  # to a HEAD, Twisted sends the head only
     request.finish()
+
+
+def _reasons(failure: Failure) -> answers.Answer:
+    error = failure.value
+    if not isinstance(error, NotReloaded):
+        failure.raiseException()
+    return answers.not_reloaded(error.reasons)
 
 
 def _failed(failure: Failure, request: Request) -> None:

@@ -12,7 +12,7 @@ from openai_relay.authority.reasons import Reason
 from openai_relay.cli.cert_list import COLOURS, list_certificates
 from openai_relay.cli.directories import authority_directory, directory_option
 from openai_relay.cli.issue import issue
-from openai_relay.cli.output import RESTART, json_option, minute, plural, print_json, printable, styled
+from openai_relay.cli.output import WATCHED, json_option, minute, plural, print_json, printable, styled
 from openai_relay.cli.passphrases import ca_passphrase, ca_passphrase_option
 from openai_relay.cli.renew import renew
 
@@ -59,7 +59,7 @@ def revoke(which: str, directory: Path | None, reason: str, ca_passphrase_from: 
         assert each.revoked_at is not None
         when = f"was revoked already on {minute(each.revoked_at)}" if each.serial in known else "is revoked"
         click.echo(f"{printable(each.name)} (serial {each.serial}) {when}.")
-    click.echo(f"{printable(str(authority.crl_path))} says so. {RESTART}")
+    click.echo(f"{printable(str(authority.crl_path))} says so. {WATCHED}")
 
 
 @command.command("show")

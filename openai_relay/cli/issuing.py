@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from openai_relay.cli import snippets
-from openai_relay.cli.output import RESTART, day, heading, plural, printable
+from openai_relay.cli.output import WATCHED, day, heading, plural, printable
 from openai_relay.cli.passphrases import P12_OPTION, secret
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def explain(outcome: Outcome) -> None:
 def print_lines(outcome: Outcome, access: snippets.Access | None) -> None:
     """What to paste where the certificate is used; for a server: what to do next."""
     if access is None:
-        click.echo(f"\n{RESTART}")
+        click.echo(f"\n{WATCHED}")
         return
     if outcome.key is None:
         click.echo(f"\n{printable(str(access.key))} below is the key that the request was made with.")

@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "serve": "openai_relay.cli.serve",
     "demo": "openai_relay.cli.demo.command",
     "check-config": "openai_relay.cli.check_config",
+    "reload": "openai_relay.cli.reload",
     "cert": "openai_relay.cli.cert",
     "crl": "openai_relay.cli.crl",
     "usage": "openai_relay.cli.usage",

@@ -16,11 +16,8 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 BAD_CONFIGURATION: Final = 78  #: EX_CONFIG of sysexits.h; the systemd unit does not restart on it
 
 
-#: What to do about a relay that runs while its files change.
-RESTART: Final = (
-    "A running relay takes it up when it is restarted, which lets running exchanges finish: "
-    "`systemctl restart openai-relay`, or end it and start it again."
-)
+#: What becomes of a relay that runs while its files change.
+WATCHED: Final = "A running relay watches it, and takes it up within a second."
 
 
 class Failure(click.ClickException):

@@ -55,6 +55,8 @@ OPTIONS: Final[Mapping[str, tuple[str, tuple[str, str]]]] = {
     "requests_per_minute": ("--requests-per-minute", ("limits", "requests_per_minute")),
     "burst": ("--burst", ("limits", "burst")),
 }
+#: Keys of ``listen`` whose files are watched, beside that of the key.
+_WATCHED: Final = ("certificate", "client_ca", "crl", "deny_file")
 _PATHS: Final = ("certificate", "client_ca", "crl", "upstream_ca")
 
 
@@ -82,14 +84,34 @@ def load_ledger(path: Path) -> tuple[LedgerSettings, AccountingSettings]:
         raise BadConfiguration(draft.problem(way, told) for way, told in wrongs.findings) from None
 
 
-def from_options(given: CommandLine, environment: Mapping[str, str], directory: Path) -> Settings:
+def written(given: CommandLine, environment: Mapping[str, str], directory: Path) -> Written:
     """
-    The settings that the command line describes; what it says goes before what its ``--config`` says.
+    The configuration of the command line and its ``--config``, as it is written now.
 
     :param directory: where the relative paths of the options start.
-    :raises BadConfiguration: with everything that is wrong, by option or by line of the file.
+    :raises BadConfiguration: the file cannot be read, or is no TOML.
     """
-    return _draft(given, directory).settings(environment)
+    return Written(_draft(given, directory), environment)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A configuration as it was written, from which settings can be made again and again."""
+
+    _draft: _Draft
+    _environment: Mapping[str, str]
+
+    def settings(self) -> Settings:
+        """
+        What it comes to, with what the files and variables that it names hold now.
+
+        :raises BadConfiguration: with everything that is wrong, by option or by line of the file.
+        """
+        return self._draft.settings(self._environment)
+
+    def watched(self) -> tuple[Path, ...]:
+        """The files of certificates that it names, and those that say who is revoked or denied."""
+        return self._draft.watched()
 
 
 def placed(bad: BadConfiguration, given: CommandLine, directory: Path) -> BadConfiguration:
@@ -162,10 +184,18 @@ class _Draft:
         self.tree.setdefault("listen", {})  # its keys are what is missing, not the table
         settings, findings = shape(self.tree, Sources(self.directory, environment))
         findings.sort(key=lambda finding: isinstance(finding[1], Problem))  # this file's own first
-        self.problems.extend(self.problem(way, told) for way, told in findings)
-        if settings is None or self.problems:
-            raise BadConfiguration(self.problems)
+        problems = [*self.problems, *(self.problem(way, told) for way, told in findings)]
+        if settings is None or problems:
+            raise BadConfiguration(problems)
         return settings
+
+    def watched(self) -> tuple[Path, ...]:
+        listen = self.tree.get("listen", {})
+        named = [listen[key] for key in _WATCHED if isinstance(listen.get(key), str) and listen[key]]
+        key = listen.get("key", "")
+        if isinstance(key, str) and key.startswith("file:"):
+            named.append(key.removeprefix("file:"))
+        return tuple(self.directory / name for name in named)
 
     def problem(self, way: Key, told: str | Problem) -> Problem:
         """What is wrong at a key, with the place that set it, or should have."""

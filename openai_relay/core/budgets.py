@@ -155,6 +155,10 @@ class Budgets:
         account.spent += max(spent, 0)
         account.warned = account.warned or (budget.soft is not None and account.spent >= budget.soft)
 
+    def counts(self, key: str, budget: Budget) -> bool:
+        """Whether something has been counted for this key and budget already."""
+        return (key, budget.period, budget.money) in self._accounts
+
     def reserve(self, key: str, budgets: Sequence[Budget], estimate: Cost) -> Reservation:
         """
         Put aside what an exchange may cost, in all budgets or in none.

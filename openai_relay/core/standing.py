@@ -53,6 +53,14 @@ class RevocationListExpired(RelayError):
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """A client that was let in and may not stay; its connection is kept, so that it can be told."""
+
+    identity: Identity
+    error: RelayError
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """
     What is in force.

@@ -49,6 +49,7 @@ class Pool(Factory):
         self._old: set[ClientConnection] = set()  # not to be used again
         self._renewals = 0
         self._closed = False
+        self._retired = False  # nothing will be asked any more but what is on its way here
         self._emptied: Deferred[None] | None = None
 
     @property
@@ -106,7 +107,7 @@ class Pool(Factory):
             self._sweep.discard(connection)
             self._idle.pop(connection, None)
             self._look_if_empty()
-        elif self._closed or connection in self._old or len(self._idle) >= self._limits.max_idle:
+        elif self._closed or self._retired or connection in self._old or len(self._idle) >= self._limits.max_idle:
             connection.abandon()
         else:
             self._idle[connection] = None
@@ -120,6 +121,11 @@ class Pool(Factory):
         """Use none of the present connections again: the idle ones close now, each other after its exchange."""
         self._renewals += 1
         self._old |= self._all
+        self.close_idle()
+
+    def retire(self) -> None:
+        """As ``renew``, for connections that are still to come, too: each serves what it was made for, and closes."""
+        self._retired = True
         self.close_idle()
 
     def close(self) -> Deferred[None]:

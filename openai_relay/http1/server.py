@@ -57,6 +57,11 @@ class HTTPServerFactory(Factory):
         self.connections.add(connection)
         return connection
 
+    def renew(self, limits: ServerLimits, max_connections: int | None) -> None:
+        """Hold new connections to other limits."""
+        self._limits = limits
+        self._max_connections = max_connections
+
     def handshake_begun(self, connection: ServerConnection) -> None:
         """A connection's TLS handshake is awaited."""
         self._strangers[connection] = None

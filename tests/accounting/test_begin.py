@@ -6,7 +6,7 @@ from datetime import UTC
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from openai_relay.accounting.begin import begin_budgets
+from openai_relay.accounting.begin import begin_budgets, read_spent
 from openai_relay.core.budgets import Budget, Budgets
 from openai_relay.core.policy import ClientRules, PolicyBook, Rules
 from openai_relay.ledger.database import Database
@@ -23,6 +23,9 @@ class BeginTests(SynchronousTestCase):
         self.budgets = Budgets(UTC, lambda: NOW_MS / 1_000)
         self.policies = PolicyBook(Rules(budgets=(DAY,)), {}, {"bob": ClientRules(Rules(budgets=(DAY, MONTH)))})
 
+    def begin(self) -> None:
+        begin_budgets(self.budgets, self.policies, read_spent(self.budgets.period, self.path))
+
     def spent(self, name: str) -> list[int]:
         return [each.spent for each in self.budgets.standing(name, self.policies.policy(name).budgets)]
 
@@ -38,19 +41,29 @@ class BeginTests(SynchronousTestCase):
             ]
         )
         database.close()
-        begin_budgets(self.budgets, self.policies, self.path)
+        self.begin()
         self.assertEqual(self.spent("bob"), [150, 2_000])
         self.assertEqual(self.spent("alice"), [150])
         self.assertEqual(self.spent("carol"), [0])
 
     def test_no_ledger_yet(self) -> None:
         """Before the first ledger nothing was spent, and none is made by asking."""
-        begin_budgets(self.budgets, self.policies, self.path)
+        self.begin()
         self.assertEqual(self.spent("bob"), [0, 0])
         self.assertFalse(self.path.exists())
 
     def test_unreadable(self) -> None:
         """A ledger that cannot be read is told of, and touches no budget."""
         self.path.write_bytes(b"nothing that SQLite knows" * 100)
-        self.assertRaises(LedgerError, begin_budgets, self.budgets, self.policies, self.path)
+        self.assertRaises(LedgerError, self.begin)
         self.assertEqual(self.spent("bob"), [0, 0])
+
+    def test_what_is_counted_already(self) -> None:
+        """A budget in which something was counted knows better than the ledger, which comes behind."""
+        database = Database(self.path)
+        database.append([row(1, client="bob")])
+        database.close()
+        self.budgets.begin("bob", DAY, 7)
+        self.begin()
+        self.begin()
+        self.assertEqual(self.spent("bob"), [7, 1_000])

@@ -43,7 +43,7 @@ def connect(site: Site) -> Connection:
     """Connect to a site."""
     protocol = site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
     assert protocol is not None
-    transport = StringTransport()
+    transport = StringTransport(peerAddress=IPv4Address("TCP", "127.0.0.1", 1))
     protocol.makeConnection(transport)
     return Connection(protocol, transport)
 

@@ -68,9 +68,22 @@ class OtherAnswersTests(SynchronousTestCase):
 
     def test_method_not_allowed(self) -> None:
         """Who wants to change something is told the methods there are."""
-        answer = answers.method_not_allowed()
-        self.assertEqual((answer.code, answer.allow), (405, b"GET, HEAD"))
-        self.assertEqual(said(answer)["error"], "Only GET and HEAD are allowed here.")
+        for allowed, told in (
+            ("GET, HEAD", "Only GET and HEAD are allowed here."),
+            ("POST", "Only POST is allowed here."),
+        ):
+            answer = answers.method_not_allowed(allowed)
+            self.assertEqual((answer.code, answer.allow), (405, allowed.encode()))
+            self.assertEqual(said(answer)["error"], told)
+
+    def test_reloads(self) -> None:
+        """A reload is told to have happened; one that did not comes with its reasons; strangers get neither."""
+        self.assertEqual((answers.reloaded().code, said(answers.reloaded())), (200, {"status": "reloaded"}))
+        refused = answers.not_reloaded(["listen.crl: is broken", "log.format: is odd"])
+        self.assertEqual(refused.code, 409)
+        reasons = ["listen.crl: is broken", "log.format: is odd"]
+        self.assertEqual(said(refused), {"status": "not reloaded", "reasons": reasons})
+        self.assertEqual(answers.not_from_there().code, 403)
 
     def test_scraped(self) -> None:
         """Metrics are passed on as they were worded."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ConnectionLost
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
@@ -17,9 +19,10 @@ from zope.interface.verify import verifyObject
 
 from openai_relay.admin.site import AdminResource, admin_site
 from openai_relay.core.readiness import Check
+from openai_relay.core.restart import NotReloaded
 from openai_relay.core.tally import Tally
 from openai_relay.metrics import Build, Exposition, Metrics
-from tests.admin.asking import Answered, ask, connect
+from tests.admin.asking import Answered, Connection, ask, connect
 from tests.core.exchanges import ALICE, done
 
 
@@ -44,8 +47,13 @@ class AdminSiteTests(SynchronousTestCase):
         self.checks: Sequence[Check] = [Check("started", True), Check("crl", True, "until 2026-12-01")]
         self.threads = Threads()
         metrics = Metrics(self.tally, Build("0.1.0", "26.10.0", "OpenSSL 3"))
-        self.resource = AdminResource(metrics, lambda: self.checks, self.threads)
-        self.site: Site = admin_site(Clock(), metrics, lambda: self.checks, self.threads)
+        self.reloads: list[Deferred[None]] = []
+        self.resource = AdminResource(metrics, lambda: self.checks, self.threads, self.reload)
+        self.site: Site = admin_site(Clock(), metrics, lambda: self.checks, self.threads, self.reload)
+
+    def reload(self) -> Deferred[None]:
+        self.reloads.append(Deferred())
+        return self.reloads[-1]
 
     def ask(self, method: str, path: str, *fields: str, body: bytes = b"") -> Answered:
         return ask(self.site, method, path, *fields, body=body)
@@ -161,7 +169,7 @@ class AdminSiteTests(SynchronousTestCase):
             self.assertEqual(answer.status, "HTTP/1.1 404 Not Found", path)
             self.assertEqual(
                 json.loads(answer.body),
-                {"error": "There is nothing here. Try one of: /livez, /healthz, /readyz, /metrics."},
+                {"error": "There is nothing here. Try one of: /livez, /healthz, /readyz, /metrics, /reload."},
             )
 
     def test_method_not_allowed(self) -> None:
@@ -213,3 +221,48 @@ class AdminSiteTests(SynchronousTestCase):
         self.assertIn(f'client="{ALICE.name}"', body)
         self.assertNotIn(ALICE.fingerprint, body)
         self.assertNotIn(ALICE.serial, body)
+
+    def reloading(self, *fields: str) -> Connection:
+        connection = connect(self.site)
+        connection.send("POST", "/reload", "Content-Length: 0", *fields)
+        return connection
+
+    def test_reload(self) -> None:
+        """Who asks for a reload is told when it is done."""
+        connection = self.reloading()
+        self.assertEqual(connection.transport.value(), b"")
+        self.reloads[0].callback(None)
+        answered = connection.answered()
+        self.assertEqual((answered.status, json.loads(answered.body)), ("HTTP/1.1 200 OK", {"status": "reloaded"}))
+
+    def test_reload_refused(self) -> None:
+        """Who asks for one that cannot be is told each reason."""
+        connection = self.reloading()
+        self.reloads[0].errback(NotReloaded(["listen.crl: is broken"]))
+        answered = connection.answered()
+        self.assertEqual(answered.status, "HTTP/1.1 409 Conflict")
+        self.assertEqual(json.loads(answered.body)["reasons"], ["listen.crl: is broken"])
+
+    def test_reload_asked_by_a_page(self) -> None:
+        """A page in a browser on this machine cannot ask for one, nor can a link."""
+        answered = self.reloading("Origin: https://evil.example").answered()
+        self.assertEqual(answered.status, "HTTP/1.1 403 Forbidden")
+        self.assertEqual(self.ask("GET", "/reload").status, "HTTP/1.1 405 Method Not Allowed")
+        self.assertEqual(self.reloads, [])
+
+    def test_reload_asked_from_elsewhere(self) -> None:
+        """Nor can another machine, where the listener can be reached from one."""
+        protocol = self.site.buildProtocol(IPv4Address("TCP", "192.0.2.7", 1))
+        assert protocol is not None
+        transport = StringTransport(peerAddress=IPv4Address("TCP", "192.0.2.7", 1))
+        protocol.makeConnection(transport)
+        connection = Connection(protocol, transport)
+        connection.send("POST", "/reload", "Content-Length: 0")
+        self.assertEqual((connection.answered().status, self.reloads), ("HTTP/1.1 403 Forbidden", []))
+
+    def test_reload_asker_leaves(self) -> None:
+        """A reload goes on when whoever asked for it has left."""
+        connection = self.reloading()
+        connection.protocol.connectionLost(Failure(ConnectionDone()))
+        self.reloads[0].callback(None)
+        self.assertEqual(connection.transport.value(), b"")

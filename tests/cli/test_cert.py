@@ -38,7 +38,7 @@ class RevokeTests(CommandCase):
         """The certificate is on the list afterwards, and the next step is told."""
         said = self.succeed("cert", "revoke", "alice", "--reason", "key-compromise")
         self.assertIn(f"alice (serial {self.issued.serial}) is revoked.\n", said)
-        self.assertIn("systemctl restart openai-relay", said)
+        self.assertIn("takes it up within a second", said)
         crl = read_revocation_list(self.file("crl.pem"), "")
         self.assertIsNotNone(crl.get_revoked_certificate_by_serial_number(int(self.issued.serial, 16)))
         self.assertEqual(self.authority.issued()[0].reason, "key-compromise")

@@ -59,7 +59,7 @@ class IssueTests(CommandCase):
         """A server's certificate is server.pem, and a renewal keeps its names."""
         said = self.succeed("cert", "issue", "relay.example.org", "--server", "--dns", "r.example.org", "--ip", "::1")
         self.assertIn("DNS:relay.example.org, DNS:r.example.org, IP:::1", said)
-        self.assertIn("systemctl restart openai-relay", said)
+        self.assertIn("takes it up within a second", said)
         self.assertNotIn("curl", said)
         document = self.document("cert", "issue", "relay.example.org", "--server", "--renew")
         self.assertEqual(document["certificate_file"], str(self.file("server.pem")))

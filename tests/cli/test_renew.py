@@ -70,7 +70,7 @@ class RenewTests(CommandCase):
         self.succeed("cert", "issue", "localhost", "--server", "--ip", "::1")
         said = self.succeed("cert", "renew", "localhost")
         self.assertIn("  names        DNS:localhost, IP:::1\n", said)
-        self.assertIn("systemctl restart openai-relay", said)
+        self.assertIn("takes it up within a second", said)
         self.assertNotIn("curl", said)
         self.assertIn("are for clients", self.fail_with(2, "cert", "renew", "localhost", "--p12"))
 

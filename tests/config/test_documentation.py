@@ -98,8 +98,9 @@ class DocumentationTests(ConfigurationCase):
 
     def test_examples_of_values(self) -> None:
         """Each example in a table of keys is a value that the key takes."""
-        for name in ("crl.pem", "deny.txt", "upstream-ca.pem", "server.key"):
+        for name in ("crl.pem", "upstream-ca.pem", "server.key"):
             (self.directory / name).write_text("x")
+        (self.directory / "deny.txt").write_text("name:x")
         (self.directory / "prices.toml").write_text(PRICES)
         tried = 0
         for table in tables():

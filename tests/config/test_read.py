@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openai_relay.config.problems import BadConfiguration, Problem
-from openai_relay.config.read import OPTIONS, CommandLine, from_options, load, placed
+from openai_relay.config.read import OPTIONS, CommandLine, load, placed, written
 from openai_relay.config.shape import tables
 from openai_relay.core.settings import LimitSettings, ListenSettings, Secret, Settings
 from tests.config.case import ENVIRONMENT, LISTEN, MINIMAL, ConfigurationCase, without_prices
@@ -87,8 +87,8 @@ class FileTests(ConfigurationCase):
         secret = "sk-proj-hidden0123456789"
         for table, kind in tables().items():
             for key in keys(kind):
-                for written in (f'"{secret}"', f'"file:{secret}"', f'"env:{secret}"', f'["/{secret}", "{secret}"]'):
-                    for message in self.complaints(self.with_value(table, key, written)[0]):
+                for value in (f'"{secret}"', f'"file:{secret}"', f'"env:{secret}"', f'["/{secret}", "{secret}"]'):
+                    for message in self.complaints(self.with_value(table, key, value)[0]):
                         self.assertNotIn("hidden", message)
 
     def with_value(self, table: str, key: str, value: str) -> tuple[str, int]:
@@ -129,10 +129,10 @@ class OptionsTests(ConfigurationCase):
     TYPED = CommandLine(certificate="server.pem", key="server.key", client_ca="ca.pem")
 
     def taken(self, typed: CommandLine, environment: dict[str, str] = ENVIRONMENT) -> Settings:
-        return from_options(typed, environment, self.directory)
+        return written(typed, environment, self.directory).settings()
 
     def refused(self, typed: CommandLine, environment: dict[str, str] = ENVIRONMENT) -> BadConfiguration:
-        bad: BadConfiguration = self.assertRaises(BadConfiguration, from_options, typed, environment, self.directory)
+        bad: BadConfiguration = self.assertRaises(BadConfiguration, self.taken, typed, environment)
         return bad
 
     def test_without_a_file(self) -> None:
@@ -192,7 +192,7 @@ class OptionsTests(ConfigurationCase):
         elsewhere.mkdir()
         (elsewhere / "ca.pem").write_text("another")
         self.file.write_text(MINIMAL)
-        settings = from_options(CommandLine(config="../relay.toml", client_ca="ca.pem"), ENVIRONMENT, elsewhere)
+        settings = written(CommandLine(config="../relay.toml", client_ca="ca.pem"), ENVIRONMENT, elsewhere).settings()
         self.assertEqual(settings.listen.client_ca, elsewhere / "ca.pem")
         self.assertEqual(settings.listen.certificate.resolve(), (self.directory / "server.pem").resolve())
 

@@ -63,7 +63,7 @@ def metrics_page() -> bytes:
             ledger_rows_lost=lambda: 1,
         )
     )
-    return ask(admin_site(Clock(), metrics, lambda: [Check("started", True)], call), "GET", "/metrics").body
+    return ask(admin_site(Clock(), metrics, lambda: [Check("started", True)], call, Deferred), "GET", "/metrics").body
 
 
 def check(page: bytes) -> subprocess.CompletedProcess[bytes]:
