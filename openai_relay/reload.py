@@ -21,6 +21,7 @@ from openai_relay.tls.accepting import Loaded, load
 from openai_relay.tls.files import BadCertificateFile
 from openai_relay.upstream import BadUpstream, client_context
 from openai_relay.upstreams import ca_of
+from openai_relay.watching import Looks, look
 
 _BUG: Final = "the relay failed to reload; its log has the traceback"
 
@@ -44,6 +45,7 @@ class Built:
     """All that a reload puts in force, whole."""
 
     settings: Settings
+    looks: Looks  #: of the files that are watched, before they were read
     loaded: Loaded
     policies: PolicyBook
     spent: list[Spent]
@@ -120,12 +122,14 @@ class Reload:
 
     def _build(self, read: Callable[[], Written]) -> tuple[Written, Built]:
         written = read()
+        looks = look(written.watched())
         settings = written.settings()
         bound = needs_restart(self._settings, settings)
         if bound:
             raise NotReloaded(bound)
         return written, Built(
             settings,
+            looks,
             load(settings.listen),
             policies_of(settings),
             self._read_spent(),

@@ -51,7 +51,7 @@ from openai_relay.tls.accepting import load, why_refused
 from openai_relay.tls.files import BadCertificateFile
 from openai_relay.upstream import BadUpstream
 from openai_relay.upstreams import Upstreams
-from openai_relay.watching import FilesWatch
+from openai_relay.watching import FilesWatch, look
 
 #: Seconds between two log lines about refused handshakes; the metrics count them all.
 REFUSALS_APART = 1.0
@@ -95,6 +95,7 @@ class RelayService(MultiService):
         super().__init__()
         self._reactor = reactor
         self._settings = settings
+        looks = look(written.watched())
         try:
             loaded = load(settings.listen)
             self._upstreams = Upstreams(reactor, settings.upstream)
@@ -128,9 +129,10 @@ class RelayService(MultiService):
         )
         self._notifier = Notifier(reactor, os.environ, current_pid())
         self._reload = Reload(settings, written, read, self._in_thread, self._accounting.read_spent, self._adopt)
-        self.addService(
-            FilesWatch(reactor, lambda: self._reload.written.watched(), self._in_thread, self._files_changed)
+        self._watch = FilesWatch(
+            reactor, looks, lambda: self._reload.written.watched(), self._in_thread, self._files_changed
         )
+        self.addService(self._watch)
         self.addService(Overdue(reactor, time.time, self._in_force))
         self._lag = EventLoopLag(reactor, time.monotonic_ns)
         self._metrics = Metrics(self._tally, _build())
@@ -241,6 +243,7 @@ class RelayService(MultiService):
         settings = built.settings
         self._upstreams.renew(settings.upstream, built.upstream_context, built.upstream_ca)
         self._settings = settings
+        self._watch.know(built.looks)
         self._listener.renew(settings, built.loaded)
         self._accounting.renew(settings, built.policies, built.spent)
         self._tally.upstream = self._upstreams.current.name

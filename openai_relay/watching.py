@@ -29,6 +29,7 @@ class FilesWatch(Service):
     """
     Tells of changes, once each has stayed the same for a look: files are written in pieces, and in pairs.
 
+    :param known: what they looked like when they were read.
     :param paths: files, and directories whose files count; asked at every look.
     :param in_thread: calls what looks, and fires with what it saw.
     :param changed: is told which are not what they were.
@@ -39,6 +40,7 @@ class FilesWatch(Service):
     def __init__(
         self,
         clock: IReactorTime,
+        known: Looks,
         paths: Callable[[], Iterable[Path]],
         in_thread: Callable[[Callable[[], Looks]], Deferred[Looks]],
         changed: Callable[[list[Path]], object],
@@ -46,8 +48,7 @@ class FilesWatch(Service):
         self._paths = paths
         self._in_thread = in_thread
         self._changed = changed
-        self._known = look(paths())
-        self._last = self._known
+        self._known = self._last = known
         self._looking = LoopingCall(self._look)
         self._looking.clock = clock
 
@@ -56,6 +57,10 @@ class FilesWatch(Service):
         super().startService()
         watching: Deferred[LoopingCall] = self._looking.start(INTERVAL, now=False)
         watching.addErrback(lambda failure: self.log.failure("files are watched no more", failure))
+
+    def know(self, known: Looks) -> None:
+        """They have been read again, and looked like this before."""
+        self._known = known
 
     def stopService(self) -> None:
         """Look no more."""
@@ -69,9 +74,9 @@ class FilesWatch(Service):
         settled, self._last = seen == self._last, seen
         if not settled or seen == self._known or not self.running:
             return
-        changed = [path for path in seen if path in self._known and seen[path] != self._known[path]]
+        changed = [path for path in seen if seen[path] != self._known.get(path)]
         self._known = seen
-        if changed:  # and not only other paths to watch
+        if changed:
             self._changed(changed)
 
     def _look(self) -> Deferred[None]:

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from openai_relay.watching import INTERVAL, FilesWatch, Looks
+from openai_relay.watching import INTERVAL, FilesWatch, Looks, look
 
 
 class WatchingTests(SynchronousTestCase):
@@ -27,7 +27,7 @@ class WatchingTests(SynchronousTestCase):
         self.clock = Clock()
         self.changes: list[list[Path]] = []
         self.held: Deferred[None] | None = None
-        self.watch = FilesWatch(self.clock, lambda: self.paths, self.in_thread, self.changes.append)
+        self.watch = FilesWatch(self.clock, look(self.paths), lambda: self.paths, self.in_thread, self.changes.append)
         self.watch.startService()
         self.addCleanup(self.watch.stopService)
 
@@ -103,13 +103,17 @@ class WatchingTests(SynchronousTestCase):
         self.file.write_text("back")
         self.assertEqual(self.look(), [[self.file]])
 
-    def test_other_paths(self) -> None:
-        """That other files are to be watched from now on is no change."""
+    def test_read_again(self) -> None:
+        """What somebody has read since is known, other files included; what has changed since then is not."""
         other = self.directory / "other"
         other.write_text("one")
         self.paths[:] = [other]
+        self.file.write_text("two")
+        self.watch.know(look([other]))
         self.assertEqual(self.look(5), [])
+        known = look([other])
         os.utime(other, (1, 1))
+        self.watch.know(known)
         self.assertEqual(self.look(5), [[other]])
 
     def test_slow_disk(self) -> None:
