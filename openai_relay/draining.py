@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from openai_relay.relay import Relay
@@ -13,6 +13,9 @@ from openai_relay.systemd import Notifier
 
 #: Seconds between two lines about what still runs.
 PROGRESS: Final = 5.0
+#: Seconds in which whoever was just let in may ask.
+NEWCOMERS: Final = 1.0
+_A_MOMENT: Final = 0.05
 #: Seconds that systemd is asked for, each time, beyond what its unit says.
 _MORE: Final = 30.0
 
@@ -24,23 +27,35 @@ class Drain:
     :param clock: the reactor's.
     :param monotonic_ns: as the exchanges are timed by.
     :param timeout: seconds for what runs.
+    :param newcomers: how many were let in and have asked nothing yet: what they ask is still served.
     """
 
     log = Logger()
 
     def __init__(
-        self, clock: Any, monotonic_ns: Callable[[], int], relay: Relay, notifier: Notifier, timeout: float
+        self,
+        clock: Any,
+        monotonic_ns: Callable[[], int],
+        relay: Relay,
+        notifier: Notifier,
+        timeout: float,
+        newcomers: Callable[[], int],
     ) -> None:
         self._clock = clock
         self._monotonic_ns = monotonic_ns
         self._relay = relay
         self._notifier = notifier
         self._timeout = timeout
+        self._newcomers = newcomers
         self._ends = 0.0
         self._hurried = False
 
     async def finish(self) -> None:
-        """Admit nothing more; returns when nothing runs."""
+        """Admit nothing more, but what those ask who have only just come; returns when nothing runs."""
+        waited = 0.0
+        while self._newcomers() and waited < NEWCOMERS and not self._hurried:
+            await deferLater(self._clock, _A_MOMENT, lambda: None)
+            waited += _A_MOMENT
         drained = self._relay.drain()
         if self._relay.running:
             self.log.info(

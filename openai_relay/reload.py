@@ -100,6 +100,10 @@ class Reload:
         said = f"taken up: {', '.join(str(path) for path in changed)}"
         return self._one_by_one.run(self._reload, lambda: self.written, said)
 
+    def finished(self) -> Deferred[None]:
+        """Fires when none is under way."""
+        return self._one_by_one.run(lambda: None)
+
     def _reload(self, read: Callable[[], Written], said: str) -> Deferred[None]:
         return Deferred.fromCoroutine(self._swap(read, said))
 

@@ -46,6 +46,7 @@ from openai_relay.overdue import Overdue
 from openai_relay.ports import Ports
 from openai_relay.relay import Relay, Ways
 from openai_relay.reload import Built, Reload, Written
+from openai_relay.request_ids import request_ids
 from openai_relay.systemd import Notifier, current_pid
 from openai_relay.tls.accepting import load, why_refused
 from openai_relay.tls.files import BadCertificateFile
@@ -114,7 +115,7 @@ class RelayService(MultiService):
             self._accounting.me,
             self._account,
             time.monotonic_ns,
-            _request_ids(),
+            request_ids("rly_"),
         )
         self._factory = HTTPServerFactory(self.relay, reactor, _limits(settings), settings.listen.max_connections)
         self._factory.on_handshake = self._handshake_done
@@ -203,7 +204,12 @@ class RelayService(MultiService):
         """Stop accepting, let running exchanges finish for a while, then end them."""
         self._notifier.stopping("finishing exchanges")
         self._drain = Drain(
-            self._reactor, time.monotonic_ns, self.relay, self._notifier, self._settings.listen.drain_timeout
+            self._reactor,
+            time.monotonic_ns,
+            self.relay,
+            self._notifier,
+            self._settings.listen.drain_timeout,
+            lambda: self._factory.newcomers,
         )
         stopped: list[Deferred[Any]] = [Deferred.fromCoroutine(self._stop(self._drain))]
         below = super().stopService()
@@ -213,9 +219,9 @@ class RelayService(MultiService):
 
     async def _stop(self, drain: Drain) -> None:
         await self.ports.close_clients()
-        finished = Deferred.fromCoroutine(drain.finish())
         self._factory.drain()
-        await finished
+        await drain.finish()
+        await self._reload.finished()
         await self._factory.close()
         self._eviction.stop()
         await self._upstreams.close()
@@ -373,19 +379,6 @@ def _limits(settings: Settings) -> ServerLimits:
 
 def _check(name: str, ok: bool, otherwise: str) -> Check:
     return Check(name, ok, "" if ok else otherwise)
-
-
-def _request_ids() -> Callable[[], str]:
-    """Identifiers that no other process gives out, and that cost a counter."""
-    prefix = os.urandom(9).hex()
-    count = 0
-
-    def new() -> str:
-        nonlocal count
-        count += 1
-        return f"rly_{prefix}{count:08x}"
-
-    return new
 
 
 def _build() -> Build:

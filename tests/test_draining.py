@@ -6,8 +6,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from openai_relay.draining import PROGRESS, Drain
-from tests.relay_case import RelayCase, read_answers
+from openai_relay.draining import NEWCOMERS, PROGRESS, Drain
+from tests.relay_case import RelayCase, answer, read_answers
 
 
 class Telling:
@@ -26,8 +26,9 @@ class DrainTests(RelayCase):
     def setUp(self) -> None:
         super().setUp()
         self.systemd = Telling()
+        self.newcomers = 0
         systemd: Any = self.systemd
-        self.drain = Drain(self.clock, self.monotonic_ns, self.relay, systemd, 60.0)
+        self.drain = Drain(self.clock, self.monotonic_ns, self.relay, systemd, 60.0, lambda: self.newcomers)
 
     def finish(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self.drain.finish())
@@ -59,6 +60,18 @@ class DrainTests(RelayCase):
             ],
         )
         self.assertNoResult(finished)
+
+    def test_newcomers(self) -> None:
+        """Whoever was let in and has asked nothing yet may still ask, for a second; then nothing more is admitted."""
+        self.newcomers = 1
+        finished = self.finish()
+        wire = self.asked()
+        self.upstream_wire().receive(answer())
+        self.assertEqual(self.answered(wire).status, 200)
+        for _ in range(30):
+            self.clock.advance(NEWCOMERS / 20)
+        self.successResultOf(finished)
+        self.assertEqual(self.answered(self.asked()).status, 503)
 
     def test_systemd(self) -> None:
         """Whatever the unit says, systemd is asked for more time than passes until it is asked again."""

@@ -8,7 +8,6 @@ it writes the files, and calls ``watch.look()``.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -32,6 +31,7 @@ from openai_relay.core.local_requests import LocalRequests
 from openai_relay.core.relay_words import Place, in_words
 from openai_relay.core.settings import UpstreamSettings
 from openai_relay.http1.server import HTTPServerFactory, ServerLimits
+from openai_relay.request_ids import request_ids
 from openai_relay.upstream import Upstream
 
 #: Seconds that running exchanges get to finish when the service stops.
@@ -85,7 +85,7 @@ class ConnectService(MultiService):
             self._in_words,
             _ignore if write is None else AccessLog(write, "text", time.time_ns).record,
             time.monotonic_ns,
-            _request_ids(),
+            request_ids("con_"),
             pass_authorization=settings.pass_authorization,
         )
         limits = ServerLimits(stall_timeout=PATIENCE)
@@ -167,18 +167,6 @@ def _day(identity: Identity) -> str:
 
 def _ignore(_: object) -> None:
     """No lines are wanted."""
-
-
-def _request_ids() -> Callable[[], str]:
-    prefix = os.urandom(9).hex()
-    count = 0
-
-    def new() -> str:
-        nonlocal count
-        count += 1
-        return f"con_{prefix}{count:08x}"
-
-    return new
 
 
 __all__ = ["ConnectService", "Unusable", "why_not"]

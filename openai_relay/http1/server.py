@@ -74,9 +74,14 @@ class HTTPServerFactory(Factory):
             self.on_handshake(connection, error)
 
     def drain(self) -> None:
-        """Close each connection when it is idle, or has become so."""
+        """Close each connection when it is idle, or has become so; who has only just come may still ask, once."""
         for connection in list(self.connections):
             connection.drain()
+
+    @property
+    def newcomers(self) -> int:
+        """How many connections were accepted, and have asked nothing yet."""
+        return sum(connection.is_new for connection in self.connections)
 
     def close(self) -> Deferred[None]:
         """Reset whatever is still open, give what is closing already a last moment; fires when nothing is."""

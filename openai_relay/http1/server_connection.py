@@ -77,8 +77,6 @@ class ServerConnection(Protocol):
         """TLS stands; the first head may come."""
         self._phase = _IDLE
         self.factory.handshake_done(self, None)
-        if self._closing:
-            self._close()
 
     def handshakeRefused(self, error: Exception) -> None:
         """TLS failed; the transport says so to the client and waits for it to hang up."""
@@ -327,10 +325,15 @@ class ServerConnection(Protocol):
         self.transport.abortConnection()
 
     def drain(self) -> None:
-        """Close when idle, else after the exchange that runs."""
+        """Close when idle, else after the exchange that runs; one that nothing was asked on yet may ask once."""
         self._closing = True
-        if self._request is None and self._phase is _IDLE:
+        if self._request is None and self._phase is _IDLE and self._served:
             self._close()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether its first request is still to come."""
+        return not self._served and self._phase not in _OVER
 
     def end(self) -> None:
         """Reset, as the server closes; but what is being closed already may still deliver its answer."""

@@ -71,16 +71,21 @@ class FactoryTests(ServerCase):
         self.assertEqual(self.turns.getDelayedCalls(), [])
 
     def test_drain(self) -> None:
-        """Draining closes idle connections at once, and each other one after its exchange."""
-        idle, busy = self.connect(), self.connect()
+        """Draining closes idle connections at once, each other one after its exchange, and lets newcomers ask once."""
+        idle, busy, new = self.connect(), self.connect(), self.connect()
+        answer(self.request(idle))
+        idle.taken()
         request = self.request(busy)
         self.factory.drain()
         self.turns.settle()
-        self.assertEqual((idle.connected, busy.connected), (0, 1))
+        self.assertEqual((idle.connected, busy.connected, new.connected), (0, 1, 1))
+        self.assertEqual(self.factory.newcomers, 1)
         answer(request)
         self.assertEqual(busy.taken(), answered(connection=CLOSE))
         self.assertEqual(busy.connected, 0)
-        self.assertEqual(self.factory.connections, set())
+        answer(self.request(new))
+        self.assertEqual(new.taken(), answered(connection=CLOSE))
+        self.assertEqual((self.factory.connections, self.factory.newcomers), (set(), 0))
 
 
 class CloseTests(ServerCase):

@@ -757,6 +757,7 @@ class EndingTests(ServerCase):
     def test_drained_when_idle(self) -> None:
         """A draining connection is closed at once when it is idle."""
         wire = self.connect()
+        answer(self.request(wire))
         self.connection(wire).drain()
         self.turns.settle()
         self.assertEqual((wire.ended, wire.connected), ("closed", 0))
@@ -791,13 +792,17 @@ class EndingTests(ServerCase):
         self.assertEqual((wire.taken(), wire.ended), (answered(connection=CLOSE), "closed"))
 
     def test_drained_in_the_handshake(self) -> None:
-        """A connection that is drained before its handshake is done is closed when it is."""
+        """A connection that is drained before its handshake is done, or before it has asked, may ask once."""
         wire = self.connect(handshaken=False)
         self.connection(wire).drain()
-        self.assertEqual(wire.ended, "")
         self.connection(wire).handshakeCompleted()
         self.turns.settle()
-        self.assertEqual((wire.ended, wire.connected), ("closed", 0))
+        self.assertEqual((wire.ended, self.connection(wire).is_new), ("", True))
+        request = self.request(wire, GET + GET)
+        self.assertFalse(self.connection(wire).is_new)
+        answer(request)
+        self.assertEqual(wire.taken(), answered(connection=CLOSE))
+        self.assertEqual((wire.ended, len(self.requests)), ("half", 1))
 
 
 class FloodTests(ServerCase):
