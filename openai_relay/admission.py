@@ -17,8 +17,7 @@ from twisted.internet.defer import Deferred
 
 from openai_relay.core.budgets import Budgets, Cost, Reservation, Warned
 from openai_relay.core.decoding import join_codings
-from openai_relay.core.demand import LOOK, SHORT_LOOK, Asked, Demand, cost_of, demand
-from openai_relay.core.endpoint import endpoint
+from openai_relay.core.demand import LOOK, SHORT_LOOK, Asked, Demand, cost_of, demand, endpoint_asked
 from openai_relay.core.errors import ModelHidden, Pair
 from openai_relay.core.exchange import Exchange
 from openai_relay.core.identity import Identity
@@ -60,12 +59,12 @@ class Admitted:
 
     def learn(self, exchange: Exchange) -> None:
         """Its body has gone up: note what was found in it on its way."""
-        if self.scan is None or self.demand.model is not None:
+        if self.scan is None:
             return
         found, model = self.scan.found(whole=True)
-        if found is Model.KNOWN:
-            exchange.model = model
-            self.demand = replace(self.demand, model=model)
+        # A second one behind the first counts as one that nobody knows, and has the price of such.
+        exchange.model = model if found is Model.KNOWN else None
+        self.demand = replace(self.demand, model=exchange.model)
 
     def fields(self) -> list[Pair]:
         """The ``x-ratelimit-*`` fields of the answer."""
@@ -140,7 +139,7 @@ class Admission:
         :raises RelayError: it may not be; nothing was taken.
         """
         policy.check_path(request.target, request.method)
-        asked = Asked(endpoint(exchange.path), request.method, request.target, request.upgrade is not None)
+        asked = Asked(endpoint_asked(exchange.path), request.method, request.target, request.upgrade is not None)
         admitted = Admitted(identity.limit_key(self._limit_by), policy, asked)
         look = None
         if request.length != 0 and asked.is_looked_at(policy):
@@ -150,7 +149,7 @@ class Admission:
             exchange.model = look.model
         admitted.demand = wanted = demand(asked, look, policy, self._expected_output)
         exchange.model = wanted.model
-        if policy.budgets and asked.costs:
+        if policy.budgets and asked.leads_to_costs:
             admitted.reservation = self._budgets.reserve(identity.name, policy.budgets, wanted.most(self._prices))
         try:
             admitted.lease = await self._turn(admitted, exchange)
@@ -187,7 +186,7 @@ class Admission:
         if not whole:
             if plain:
                 scan = admitted.scan = scan_for(content_type)
-                admitted.body = Watched(request, _Strict(scan).read if strict else scan.feed)
+                admitted.body = _followed(request, scan, strict)
             elif strict:
                 raise ModelHidden()  # what comes behind cannot be read on its way
         elif plain and self._include_usage and admitted.asked.may_ask_for_usage(look):
@@ -252,6 +251,13 @@ class Admission:
             self._alarms[key] = self._clock.callLater(delay, self._look_after, key)
 
 
+def _followed(request: Request, scan: Scan, strict: bool) -> Watched:
+    if not strict:
+        return Watched(request, scan.feed)
+    follower = _Strict(scan)
+    return Watched(request, follower.read, follower.end)
+
+
 class _Strict:
     """Follows a long body whose model matters, so that a second one does not come in behind the first."""
 
@@ -265,6 +271,19 @@ class _Strict:
         :raises ModelHidden: another model is named, or the body cannot be read.
         """
         self._scan.feed(block)
-        found, _ = self._scan.found(whole=False)
+        self._judge(whole=False)
+
+    def end(self) -> None:
+        """
+        It has all come, and its end is to go up.
+
+        :raises ModelHidden: as ``read`` does.
+        """
+        self._judge(whole=True)
+
+    def _judge(self, *, whole: bool) -> None:
+        found, _ = self._scan.found(whole)
         if found is Model.AMBIGUOUS:
             raise ModelHidden(told=_AGAIN)
+        if found is not Model.KNOWN:  # it was, or nothing of it would have gone up
+            raise ModelHidden()

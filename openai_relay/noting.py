@@ -9,6 +9,7 @@ from openai_relay.core.exchange import Exchange
 from openai_relay.core.identity import Identity
 from openai_relay.core.metering import no_answer
 from openai_relay.core.standing import Refused
+from openai_relay.core.usage import Usage
 from openai_relay.http1.request import Request
 from openai_relay.http1.response import Response
 from openai_relay.streaming import ResponseRelay
@@ -44,6 +45,11 @@ def note_usage(exchange: Exchange, admitted: Admitted, answer: ResponseRelay | N
     admitted.learn(exchange)
     if answer is not None:
         answer.account(exchange, admitted.demand.input_tokens)
+        if admitted.demand.background and exchange.usage is not None and exchange.usage.estimated:
+            # What is fetched later is told to nobody here: it counts as what was set aside for it.
+            exchange.usage = Usage(
+                admitted.demand.input_tokens, output_tokens=admitted.demand.output_tokens, estimated=True
+            )
     elif sent and not _was_never_worked_on(exchange.error):
         exchange.usage = no_answer(admitted.asked.endpoint, admitted.asked.method, admitted.demand.input_tokens)
 

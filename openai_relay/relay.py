@@ -194,7 +194,10 @@ class Relay:
             exchange.bytes_in, exchange.bytes_out = request.bytes_in, request.bytes_out
             try:
                 if admitted is not None:
-                    note_usage(exchange, admitted, answer, sent=request.taken)
+                    try:
+                        note_usage(exchange, admitted, answer, sent=request.taken)
+                    except Exception:  # noqa: BLE001 - a fault in reading must not keep what is to be given back
+                        self.log.failure("bug in metering exchange {id}", id=exchange.relay_request_id)
                     self._admission.leave(admitted, exchange)
                 self._account.closed(exchange.close(self._monotonic_ns()))  # accounted: ledger, log and metrics
             finally:

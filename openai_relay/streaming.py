@@ -23,9 +23,9 @@ from zope.interface import implementer
 from openai_relay.core.errors import ClientGone, ClientStalled, RelayError, UpstreamClosed
 from openai_relay.core.exchange import Exchange
 from openai_relay.core.metering import Meter
+from openai_relay.core.socket_meter import SocketMeter
 from openai_relay.core.sse import UsageFilter
 from openai_relay.core.tally import Histogram
-from openai_relay.core.usage import Usage, usage_of_event
 from openai_relay.core.websocket import MessageReader, close_frame
 from openai_relay.http1.request import Request
 from openai_relay.http1.response import Response
@@ -223,9 +223,9 @@ class Tunnel(ResponseRelay):
         extensions = b",".join(
             [value for name, value in response.fields if name.lower() == b"sec-websocket-extensions"]
         )
+        self._meter = SocketMeter()
         self._up = MessageReader(from_client=True, extensions=extensions)
-        self._down = MessageReader(from_client=False, extensions=extensions, on_text=self._look)
-        self._usage: Usage | None = None
+        self._down = MessageReader(from_client=False, extensions=extensions, on_text=self._meter.look)
         self._close_code: int | None = None  # of whoever said first that it is over
 
     def start(self) -> Deferred[None] | None:
@@ -247,11 +247,6 @@ class Tunnel(ResponseRelay):
         reader.feed(data)
         if self._close_code is None:
             self._close_code = reader.close_code
-
-    def _look(self, text: bytes) -> None:
-        usage = usage_of_event(text)
-        if usage is not None:
-            self._usage = usage if self._usage is None else self._usage + usage
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The upstream closed: an end if one of the two had said so, else a break."""
@@ -286,7 +281,7 @@ class Tunnel(ResponseRelay):
         """Note the messages, the usage, and how it was closed."""
         exchange.messages_in, exchange.messages_out = self._up.messages, self._down.messages
         exchange.close_code = self._close_code
-        exchange.usage = self._usage
+        exchange.usage = self._meter.usage(whole=not (self._down.missed or self._down.lost))
 
 
 @implementer(IBodyProducer, IConsumer)

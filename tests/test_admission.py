@@ -104,12 +104,50 @@ class RuleTests(AdmissionCase):
         answered = self.answered(wire, "POST")
         self.assertEqual((answered.status, answered.error["code"]), (400, "model_hidden"))
 
+    def test_unreadable_behind_the_look(self) -> None:
+        """Behind what was looked at, what cannot be read any more ends the request, too."""
+        start = b'{"model":"gpt-5","messages":["' + b"x" * 1_100_000 + b'"],'
+        for rest in (b'"n":1,' * 65 + b'"model":"gpt-4o"}', b'"a":1} {"model":"gpt-4o"}', b'"models":["gpt-4o"]}'):
+            asked = post(start + rest)
+            wire = self.ask(asked[: -len(rest)])
+            self.assertGreater(len(self.upstream_wire().value()), 1_000_000)
+            wire.receive(rest)
+            self.assertNotIn(b"gpt-4o", self.upstream_wire().value())
+            self.assertEqual(self.upstream_wire().ending, "aborted")
+            self.assertEqual(self.answered(wire, "POST").error["code"], "model_hidden")
+
+    def test_other_models_beside(self) -> None:
+        """Lists of models, which some servers choose from, are as good as a second model."""
+        for name in ("models", "fallbacks"):
+            body = b'{"model":"gpt-5","%b":["gpt-4o"],"messages":[]}' % name.encode()
+            self.assertEqual(self.refused(post(body)), (400, "model_hidden"))
+
+    def test_another_type(self) -> None:
+        """A body that says to be something else than JSON is not read as JSON."""
+        body = b'{"model":"gpt-5","x":"&model=gpt-4o&"}'
+        asked = post(body, "Content-Type: application/x-www-form-urlencoded")
+        self.assertEqual(self.refused(asked), (400, "model_hidden"))
+
     def test_long_body(self) -> None:
         """A long body with one model goes through whole, whatever stands in its texts."""
         body = b'{"model":"gpt-5","messages":["' + b'\\"model\\":\\"gpt-4o\\"' * 100_000 + b'"]}'
         wire = self.ask(post(body))
         self.assertTrue(self.upstream_wire().value().endswith(body))
         self.assertEqual(self.serve(wire), 200)
+
+
+class SpellingTests(AdmissionCase):
+    """A rule about models, and nothing else."""
+
+    client_rules = {"alice": ClientRules(Rules(models=("gpt-5*",)))}
+
+    def test_escaped_path(self) -> None:
+        """No spelling of a path is a way around the rule."""
+        body = b'{"model":"gpt-4o","input":"x"}'
+        for target in ("/v1/chat/%63ompletions", "/v1/chat/completions/", "/v1//chat/completions"):
+            self.assertEqual(self.refused(post(body, target=target)), (403, "model_not_allowed"), target)
+        for target in ("/v1/responses/compac%74", "/v1/threads/run%73", "/v1/chat/completions/."):
+            self.assertEqual(self.refused(post(body, target=target)), (403, "model_not_allowed"), target)
 
 
 class ExpiryTests(AdmissionCase):
@@ -185,6 +223,21 @@ class TokenTests(AdmissionCase):
         self.assertTrue(exchange.usage.estimated)
         self.assertTrue(8 <= exchange.usage.output_tokens <= 12, exchange.usage)
         self.assertEqual((exchange.end, exchange.stage, exchange.events), ("client_gone", "streamed", 10))
+
+    def test_background(self) -> None:
+        """An answer that is fetched later, and told to nobody here, counts as what was set aside for it."""
+        wire = self.ask(post(chat(background=True, max_output_tokens=500), target="/v1/responses"))
+        self.assertEqual(self.serve(wire, b'{"id":"resp_1","status":"queued","usage":null}'), 200)
+        usage = self.closed[-1].usage
+        assert usage is not None
+        self.assertEqual((usage.output_tokens, usage.estimated), (500, True))
+
+    def test_odd_counts(self) -> None:
+        """Whatever numbers an upstream writes, the exchange is accounted, and gives back what it held."""
+        wire = self.ask(post(chat()))
+        odd = b'{"usage":{"total_tokens":1%b,"completion_tokens":1.5}}' % (b"0" * 400)
+        self.assertEqual(self.serve(wire, odd), 200)
+        self.assertRecorded(200, "done")
 
     def test_no_answer(self) -> None:
         """What went up and was never answered counts as estimated; what never went up counts nothing."""

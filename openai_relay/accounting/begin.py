@@ -38,7 +38,8 @@ def read_spent(period: Callable[[Budget], Period], database: Path) -> list[Spent
         return [
             Spent(group.key, name, _cost(group.totals))
             for name in _PERIODS
-            for group in reader.by("client", Stretch(period(Budget(name, hard=1)).starts * 1_000))
+            for under_way in [period(Budget(name, hard=1))]
+            for group in reader.by("client", Stretch(under_way.starts * 1_000, under_way.ends * 1_000))
         ]
     finally:
         reader.close()

@@ -22,6 +22,8 @@ from openai_relay.core.errors import BudgetSpent, RateLimited
 from openai_relay.core.periods import Period, PeriodName, period_at
 
 _ADJECTIVES: Final[dict[PeriodName, str]] = {"day": "daily", "week": "weekly", "month": "monthly"}
+#: Seconds by which a clock may be set back without that a period is begun anew: longer than any period.
+_SET_BACK: Final = 32 * 86_400.0
 #: What others have reserved comes free when they end, which nobody can tell.
 _RESERVED_WAIT_NS: Final = 1_000_000_000
 
@@ -199,7 +201,9 @@ class Budgets:
 
     def turn(self, budget: Budget, account: _Account) -> None:
         """Begin an account's next period, if that has come; what is reserved goes along."""
-        if self._wall() >= account.period.ends:
+        now = self._wall()
+        # A little behind is a clock that was set right; far behind, one that was wrong when the period began.
+        if now >= account.period.ends or now < account.period.starts - _SET_BACK:
             account.period = self.period(budget)
             account.spent, account.warned = 0, False
 

@@ -8,14 +8,16 @@ way around a rule.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 from urllib.parse import parse_qs
 
 import msgspec
 
 from openai_relay.core.budgets import Cost
-from openai_relay.core.endpoint import OTHER
-from openai_relay.core.errors import ModelHidden
+from openai_relay.core.endpoint import OTHER, endpoint
+from openai_relay.core.errors import ModelHidden, RelayError
+from openai_relay.core.paths import readings
 from openai_relay.core.policy import Policy
 from openai_relay.core.prices import PriceTable
 from openai_relay.core.request_look import Model, RequestLook
@@ -59,7 +61,51 @@ _OF_A_MODEL: Final = _COSTING | {
     "videos",
     "videos/{id}/remix",
 }
+#: What names its model where nobody looks: in a file, in a session, in a grader.
+_ELSEWHERE: Final = frozenset(
+    {
+        "batches",
+        "chatkit/sessions",
+        "evals",
+        "evals/{id}/runs",
+        "fine_tuning/alpha/graders/run",
+        "fine_tuning/alpha/graders/validate",
+        "realtime/calls",
+        "realtime/client_secrets",
+    }
+)
+#: What leads to tokens that nobody here counts, now or later: a spent budget stops it, and knows no more of it.
+_LEADS_TO_COSTS: Final = (_OF_A_MODEL | _ELSEWHERE | {"threads/{id}/runs/{id}/submit_tool_outputs"}) - {
+    "responses/input_tokens"
+}
 _NOTHING: Final = RequestLook(Model.ABSENT)
+
+
+_RANKS: Final = (_WRITING, _COSTING - {OTHER}, _ELSEWHERE, _OF_A_MODEL - {OTHER}, {OTHER})
+#: A path that every server reads alike: no escapes, no empty or dot segments, no small capitals.
+_PLAIN: Final = re.compile(r"(?:/[a-z0-9_~:-][a-z0-9._~:-]*)+")
+
+
+def endpoint_asked(path: str) -> str:
+    """
+    The endpoint that a path asks for, out of `endpoint.ENDPOINTS`.
+
+    Of all that some server may take it for, the one that costs the most: an escape must not be a way around a limit.
+    """
+    name = endpoint(path)
+    if _PLAIN.fullmatch(path):
+        return name
+    names = {name}
+    try:
+        for reading in readings(path.encode("ascii")):
+            text = reading.decode().lower()
+            names.add(endpoint(text.rstrip("/")))
+    except RelayError:  # it is refused, or would have been
+        names.add(OTHER)
+    for rank in _RANKS:
+        if found := names & rank:
+            return name if name in found else min(found)
+    return name
 
 
 class Asked(msgspec.Struct, frozen=True, gc=False):
@@ -74,6 +120,11 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     def costs(self) -> bool:
         """Whether it may use tokens."""
         return self.upgrades or (self.method == b"POST" and self.endpoint in _COSTING)
+
+    @property
+    def leads_to_costs(self) -> bool:
+        """Whether it uses tokens, or makes others use them: a job, a run, a key for somewhere else."""
+        return self.upgrades or (self.method == b"POST" and self.endpoint in _LEADS_TO_COSTS)
 
     def is_looked_at(self, policy: Policy) -> bool:
         """Whether anything in its body matters."""
@@ -101,6 +152,7 @@ class Demand(msgspec.Struct, frozen=True, gc=False):
     input_tokens: int = 0  #: estimated
     output_tokens: int = 0  #: at most, or as many as are expected
     images: int = 0
+    background: bool = False  #: what it uses is told to nobody here
 
     @property
     def tokens(self) -> int:
@@ -125,6 +177,11 @@ def demand(asked: Asked, look: RequestLook | None, policy: Policy, expected_outp
     """
     if look is None:
         look = _of_target(asked.target) if asked.upgrades and asked.endpoint == "realtime" else _NOTHING
+    if policy.has_model_rule and asked.method == b"POST" and asked.endpoint in _ELSEWHERE:
+        raise ModelHidden(
+            told="This request names its model where the relay does not look, "
+            "and this client may use certain ones only."
+        )
     if look.found is Model.AMBIGUOUS and policy.has_model_rule:
         raise ModelHidden(told="This request names more than one model, and this client may use certain ones only.")
     if look.model is not None or asked.upgrades or (asked.method == b"POST" and asked.endpoint in _OF_A_MODEL):
@@ -136,7 +193,8 @@ def demand(asked: Asked, look: RequestLook | None, policy: Policy, expected_outp
         output = expected_output
     elif asked.endpoint in _WRITING or asked.endpoint == OTHER:
         output = look.reserve(expected_output) - look.input_tokens
-    return Demand(look.model, look.input_tokens, output, look.choices if asked.endpoint.startswith("images/") else 0)
+    images = look.choices if asked.endpoint.startswith("images/") else 0
+    return Demand(look.model, look.input_tokens, output, images, look.background)
 
 
 def cost_of(usage: Usage, asked: Demand, prices: PriceTable) -> tuple[int, bool]:

@@ -158,6 +158,8 @@ def meter_for(endpoint: str, method: bytes, status: int, media_type: bytes, codi
         decoder = decoder_for(coding)
         if decoder is None:
             reader = None
+    if untold is _Untold.NOTHING and isinstance(reader, StreamMeter):
+        untold = _Untold.ALL  # nobody but a model answers with events
     if reader is None:
         return None if untold is _Untold.NOTHING else Meter(_Count(), untold, None)
     return Meter(reader, untold, decoder)

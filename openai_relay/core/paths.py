@@ -72,7 +72,7 @@ class PathPolicy:
         elif target == b"*" and method == b"OPTIONS":
             self._judge(b"/")  # it asks about the server as a whole
         else:
-            for path in _readings(_path_of(target)):
+            for path in readings(_path_of(target)):
                 self._judge(path)
 
     def _judge(self, path: bytes) -> None:
@@ -108,9 +108,11 @@ def _path_of(target: bytes) -> bytes:
     return path
 
 
-def _readings(path: bytes) -> set[bytes]:
+def readings(path: bytes) -> set[bytes]:
     """
     Every path that some server may take this one for, itself among them.
+
+    :param path: of a legal target, without its query.
 
     :raises BadRequest: when one of them is not UTF-8, or holds a control character.
     :raises PathNotAllowed: when they are too many and too long to be read.

@@ -9,35 +9,26 @@ in other letters or behind the part that was seen, is not taken for known.
 from __future__ import annotations
 
 import re
-from enum import Enum
-from typing import Final, Protocol, TypeGuard
+from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec.structs import replace
-from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header  # type: ignore[import-untyped]
 
 from openai_relay.core.decoding import decoder_for
+from openai_relay.core.form_look import LONGEST_MODEL, FormScan, boundary_of, settled
+from openai_relay.core.form_look import Model as Model
 from openai_relay.core.top_level import Member, TopLevel
 from openai_relay.core.usage import BYTES_PER_TOKEN
 
-#: A longer name is no model's.
-LONGEST_MODEL: Final = 512
 #: What an image or sound inside a body is taken to cost; its length in base64 says nothing about tokens.
 TOKENS_PER_MEDIUM: Final = 1000
 #: A form brings a file: of sound, compressed as it mostly is, a token takes so many bytes, and of images not fewer.
 BYTES_PER_TOKEN_OF_FORM: Final = 800
+#: No request may use more tokens, or choices, whatever it says.
+MOST_TOKENS: Final = 10_000_000
 #: Bytes of a compressed body's text that are looked at, and how many of its own are decoded in one step.
-MOST_TEXT: Final = 1 << 22
+MOST_TEXT: Final = 1 << 20
 _STEP: Final = 1 << 12
-
-
-class Model(Enum):
-    """What was found out about the model."""
-
-    KNOWN = "known"
-    ABSENT = "absent"  #: the whole body was seen and names none
-    HIDDEN = "hidden"  #: it may be named where nobody looked, or the body cannot be read
-    AMBIGUOUS = "ambiguous"  #: named twice, and not the same
 
 
 class RequestLook(msgspec.Struct, frozen=True, gc=False):
@@ -55,6 +46,7 @@ class RequestLook(msgspec.Struct, frozen=True, gc=False):
     choices: int = 1
     most_output: int | None = None
     input_tokens: int = 0
+    background: bool = False  #: its answer is fetched later
 
     def reserve(self, default_output: int) -> int:
         """Tokens to set aside: of the input, and the most that may come of each choice."""
@@ -85,22 +77,27 @@ def look_at(
     :param strict: whether the model matters, so that one that is named twice must be noticed.
     """
     boundary = boundary_of(content_type)
+    if boundary is None and strict and not _MAY_BE_JSON.match(content_type):
+        return RequestLook(input_tokens=input_tokens(head, whole, length))
     if boundary is not None:
         form = FormScan(boundary)
         form.feed(head)
         entering = TOKENS_PER_MEDIUM + (length or len(head)) // BYTES_PER_TOKEN_OF_FORM
         return RequestLook(*form.found(whole), form.stream, choices=form.choices, input_tokens=entering)
     entering = input_tokens(head, whole, length)
-    asked = _decoded(head) if whole else None
-    if whole and asked is None:
-        return RequestLook(input_tokens=entering)
-    if asked is not None and (not strict or _is_plain(head)):
-        name = asked.model if isinstance(asked.model, str) else None
-        found = Model.KNOWN if name is not None else Model.ABSENT if asked.model is None else Model.HIDDEN
-        return _looked(found, name, asked, entering)
+    if whole:
+        try:
+            asked = _decode_asked(head)
+        except msgspec.ValidationError:  # JSON, of types that the upstream will object to
+            pass
+        except (ValueError, RecursionError):  # not JSON, not UTF-8, too deep
+            return RequestLook(input_tokens=entering)
+        else:
+            if not strict or _is_plain(head):
+                return _looked(_found(asked), asked.model, asked, entering)
     scan = JsonScan()
     scan.feed(head)
-    return _looked(*scan.found(whole), asked or scan.asked(), entering)
+    return _looked(*scan.found(whole), scan.asked(), entering)
 
 
 def look_at_coded(
@@ -138,16 +135,7 @@ def scan_for(content_type: bytes) -> Scan:
     return JsonScan() if boundary is None else FormScan(boundary)
 
 
-def boundary_of(content_type: bytes) -> str | None:
-    """The boundary of a form, empty where there is none or more than one; ``None`` for any other body."""
-    if content_type[:10].lower() != b"multipart/":
-        return None
-    if len(_BOUNDARY.findall(content_type)) != 1:  # of two, each reader takes another
-        return ""
-    return str(parse_options_header(content_type.decode("latin-1"))[1].get("boundary", ""))
-
-
-_BOUNDARY: Final = re.compile(rb"boundary[*0-9]*\s*=", re.IGNORECASE)
+_MAY_BE_JSON: Final = re.compile(rb"[ \t]*(?:\Z|application/(?:[a-z0-9.-]+\+)?json[ \t]*(?:;|\Z))", re.IGNORECASE)
 _MEDIUM: Final = re.compile(rb";base64,[A-Za-z0-9+/=_\\-]*+")
 
 
@@ -164,27 +152,35 @@ def input_tokens(head: bytes, whole: bool, length: int | None) -> int:
     return media * TOKENS_PER_MEDIUM + -(-(len(head) - bytes_of_media + rest) // BYTES_PER_TOKEN)
 
 
+class _Options(msgspec.Struct, gc=False):
+    include_usage: bool | None = None
+
+
 class _Asked(msgspec.Struct, gc=False):
-    """The members that are looked at; any type may stand in them, for the upstream is who objects."""
+    """The members that are looked at: nothing is built of what else may stand there, however much that is."""
 
-    model: object = None
-    stream: object = None
-    stream_options: object = None
-    n: object = None
-    best_of: object = None
-    max_tokens: object = None
-    max_completion_tokens: object = None
-    max_output_tokens: object = None
+    model: str | None = None
+    models: msgspec.Raw | None = None
+    fallbacks: msgspec.Raw | None = None
+    stream: bool | None = None
+    background: bool | None = None
+    stream_options: _Options | None = None
+    n: int | None = None
+    best_of: int | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    max_output_tokens: int | None = None
 
 
+#: What servers that choose among several models read beside ``model``.
+_OTHERS: Final = ("models", "fallbacks")
 _decode_asked: Final = msgspec.json.Decoder(_Asked).decode
 
 
-def _decoded(text: bytes) -> _Asked | None:
-    try:
-        return _decode_asked(text)
-    except (ValueError, RecursionError):  # not JSON, not UTF-8, too deep
-        return None
+def _found(asked: _Asked) -> Model:
+    if asked.models is not None or asked.fallbacks is not None:
+        return Model.AMBIGUOUS
+    return Model.ABSENT if asked.model is None else Model.KNOWN
 
 
 def _is_plain(text: bytes) -> bool:
@@ -198,29 +194,25 @@ def _is_plain(text: bytes) -> bool:
 def _looked(found: Model, name: str | None, asked: _Asked, entering: int) -> RequestLook:
     if name is not None and len(name) > LONGEST_MODEL:
         found, name = Model.HIDDEN, None
-    options = asked.stream_options
-    wanted = options.get("include_usage") if isinstance(options, dict) else None
     return RequestLook(
         found,
-        name,
+        None if found is Model.AMBIGUOUS else name,
         asked.stream is True,
-        wanted if isinstance(wanted, bool) else None,
+        None if asked.stream_options is None else asked.stream_options.include_usage,
         _largest(asked.n, asked.best_of) or 1,
         _largest(asked.max_tokens, asked.max_completion_tokens, asked.max_output_tokens),
         entering,
+        asked.background is True,
     )
 
 
-def _largest(*values: object) -> int | None:
+def _largest(*values: int | None) -> int | None:
     largest = None
     for value in values:
-        if value is not None and _is_count(value) and (largest is None or value > largest):
+        value = None if value is None else min(value, MOST_TOKENS)
+        if value is not None and value >= 0 and (largest is None or value > largest):
             largest = value
     return largest
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 class JsonScan:
@@ -236,8 +228,11 @@ class JsonScan:
     def found(self, whole: bool) -> tuple[Model, str | None]:
         """Tell what is known of the model."""
         scan = self._members
-        return _settled(
-            [_string(member) for member in scan.found if member.key.lower() == "model"],
+        names = [_string(member) for member in scan.found if member.key.lower() == "model"]
+        if any(member.key.lower() in _OTHERS and member.raw != b"null" for member in scan.found):
+            return Model.AMBIGUOUS, None
+        return settled(
+            names,
             readable=not scan.broken and (scan.closed or not whole),
             whole=whole or scan.closed,
         )
@@ -246,82 +241,22 @@ class JsonScan:
         """What the members say, of two of one name the later."""
         asked = _Asked()
         for member in self._members.found:
-            if member.raw is not None and member.key in _Asked.__struct_fields__:
-                setattr(asked, member.key, _value(member.raw))
+            kind = _KINDS.get(member.key)
+            if member.raw is not None and kind is not None:
+                setattr(asked, member.key, _value(member.raw, kind))
         return asked
 
 
-class FormScan:
-    """
-    Finds the fields of a form that arrives in blocks.
-
-    :param boundary: empty if there is none, and then nothing can be read.
-    """
-
-    def __init__(self, boundary: str) -> None:
-        self._name: str | None = None
-        self._value = b""
-        self._values: list[str | None] = []
-        self._parser: PushMultipartParser | None = None
-        self.stream = False
-        self.choices = 1
-        try:
-            self._parser = PushMultipartParser(boundary)
-        except MultipartError:  # nobody's boundary
-            return
-
-    def feed(self, block: bytes) -> None:
-        """Read the next block."""
-        try:
-            # To the parser an empty block is the end.
-            for event in self._parser.parse(block) if block and self._parser is not None else ():
-                self._take(event)
-        except (MultipartError, ValueError):
-            self._parser = None
-
-    def _take(self, event: MultipartSegment | bytearray | None) -> None:
-        if isinstance(event, MultipartSegment):
-            self._name, self._value = str(event.name or "").lower(), b""
-        elif event is not None:
-            if self._name in _FIELDS and len(self._value) <= LONGEST_MODEL:
-                self._value += event[: LONGEST_MODEL + 1]
-        elif self._name == "model":
-            name = _text(self._value)
-            if len(self._values) < 2 and name not in self._values:  # two are too many already
-                self._values.append(name)
-        elif self._name == "stream":
-            self.stream = self._value.strip().lower() in (b"true", b"1")
-        elif self._name == "n" and _COUNT.fullmatch(self._value) is not None:
-            self.choices = int(self._value) or 1
-
-    def found(self, whole: bool) -> tuple[Model, str | None]:
-        """Tell what is known of the model."""
-        if whole and self._parser is not None:
-            try:
-                self._parser.close()
-            except MultipartError:  # no form, or half of one
-                self._parser = None
-        return _settled(self._values, self._parser is not None, whole)
+#: Those that are looked at beside the names of models, and what may stand in them.
+_KINDS: Final = {
+    field.name: field.type for field in msgspec.structs.fields(_Asked) if field.name not in ("model", *_OTHERS)
+}
 
 
-_FIELDS: Final = frozenset({"model", "stream", "n"})
-_COUNT: Final = re.compile(rb"[0-9]{1,6}")
-
-
-def _settled(names: list[str | None], readable: bool, whole: bool) -> tuple[Model, str | None]:
-    """What the model is, given each value that stands for one; ``None`` is a value that is no name."""
-    if len(set(names)) > 1:
-        return Model.AMBIGUOUS, None
-    if not readable or (names and names[0] is None):
-        return Model.HIDDEN, None
-    if names:
-        return Model.KNOWN, names[0]
-    return (Model.ABSENT if whole else Model.HIDDEN), None
-
-
-def _value(raw: bytes) -> object:
+def _value(raw: bytes, kind: Any = Any) -> object:
+    """What is written there; ``None``, too, where it is of another type: the upstream is who objects."""
     try:
-        return msgspec.json.decode(raw)
+        return msgspec.json.decode(raw, type=kind)
     except (ValueError, RecursionError):  # not JSON, not UTF-8, too deep
         return None
 
@@ -329,13 +264,6 @@ def _value(raw: bytes) -> object:
 def _string(member: Member) -> str | None:
     value = None if member.raw is None else _value(member.raw)
     return value if isinstance(value, str) and len(value) <= LONGEST_MODEL else None
-
-
-def _text(value: bytes) -> str | None:
-    try:
-        return value.decode("utf-8") if len(value) <= LONGEST_MODEL else None
-    except UnicodeDecodeError:
-        return None
 
 
 _WANTED: Final = b'"include_usage":true'
@@ -365,7 +293,7 @@ def ask_for_usage(body: bytes) -> bytes | None:
 
 def _members(text: bytes, name: str) -> list[Member] | None:
     """The one member of that name in an object, or none; ``None`` when others are like it, or it is no object."""
-    if b'"%b"' % name.encode() not in text and text.startswith(b"{"):
+    if b'"%b"' % name.encode() not in text and b"\\u" not in text and text.startswith(b"{"):
         return []
     scan = TopLevel(frozenset((name,)))
     scan.feed(text)

@@ -33,7 +33,6 @@ _TELLS: Final = re.compile(
 )
 #: A piece of the answer: in an event with choices, and in one whose type ends with ``.delta``.
 _STRING: Final = rb'": ?"([^"\\\n]+(?:\\.[^"\\\n]*)*|(?:\\.[^"\\\n]*)+)'
-_CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[')
 _IN_CHOICES: Final = re.compile(rb'"(?:content|text|arguments|refusal|reasoning(?:_content)?)' + _STRING)
 _IN_DELTA: Final = re.compile(rb'"delta' + _STRING)
 
@@ -44,6 +43,12 @@ class Event:
 
     data: bytes
     whole: bool
+
+
+def pieces_of(message: bytes) -> list[bytes]:
+    """The pieces of an answer's text in a message whose type ends with ``.delta``, as JSON writes them."""
+    start = message.find(b'.delta"')
+    return _IN_DELTA.findall(message) if start >= 0 else []
 
 
 class EventReader:
@@ -58,12 +63,10 @@ class EventReader:
 
     __slots__ = (
         "_after_cr",
-        "_anchor",
         "_begun",
         "_dropped",
         "_longest",
         "_parts",
-        "_pieces",
         "_stored",
         "events",
         "pieces",
@@ -78,8 +81,6 @@ class EventReader:
         self._dropped = 0  # bytes of it that were given up before those
         self._after_cr = False
         self._begun = False
-        self._pieces: re.Pattern[bytes] | None = None  # settled by the first event, for the whole stream
-        self._anchor = b""
         self.events = 0
         self.pieces = 0
         self.text_bytes = 0
@@ -154,11 +155,12 @@ class EventReader:
 
     def _tells(self, event: bytes) -> bool:
         """Count the pieces of the answer in an event, and say whether it may matter beside."""
-        if self._pieces is None:
-            choices = _CHOICES.search(event) is not None
-            self._pieces, self._anchor = (_IN_CHOICES, b'"choices"') if choices else (_IN_DELTA, b'.delta"')
-        start = event.find(self._anchor)
-        pieces = self._pieces.findall(event, start) if start >= 0 else None
+        # Each event for itself: what comes first may repeat what the client has sent, and settles nothing.
+        start = event.find(b'.delta"')
+        pieces = _IN_DELTA.findall(event, start) if start >= 0 else None
+        if not pieces:
+            start = event.find(b'"choices"')
+            pieces = _IN_CHOICES.findall(event, start) if start >= 0 else None
         if pieces:
             self.pieces += len(pieces)
             self.text_bytes += len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))

@@ -20,6 +20,10 @@ LONGEST_VALUE: Final = 4096
 LONGEST_NAME: Final = 256
 #: Nobody writes the same names so often.
 MOST_MEMBERS: Final = 64
+#: Steps that an object may take: so many, and one more for so many bytes.  Only what is hardly anything but brackets
+#: or members takes more, and would hold everybody up.
+MOST_STEPS: Final = 20_000
+BYTES_PER_STEP: Final = 64
 
 _WHITE: Final = re.compile(rb"[ \t\r\n]*+")
 _INSIDE: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
@@ -77,6 +81,7 @@ class TopLevel:
         "_size",
         "_start",
         "_step",
+        "_steps",
         "_wanted",
         "broken",
         "closed",
@@ -87,6 +92,7 @@ class TopLevel:
         self._wanted = wanted
         self._step: _Step = TopLevel._opening
         self._offset = 0  # of the block in the body
+        self._steps = MOST_STEPS  # that are left
         self._escaped = False  # the last block ended in a string, with a backslash
         self._quoted = False  # in a string, below the outermost object
         self._depth = 0
@@ -101,8 +107,12 @@ class TopLevel:
     def feed(self, block: bytes) -> None:
         """Read the next block."""
         at = 0
+        self._steps += 2 + len(block) // BYTES_PER_STEP  # two, since a block may be a byte
         while at < len(block) and not self.broken:
             at = self._step(self, block, at)
+            self._steps -= 1
+            if self._steps < 0:
+                self.broken = True
         self._offset += len(block)
 
     def _expect(self, block: bytes, at: int, steps: dict[bytes, _Step]) -> int:
@@ -186,6 +196,9 @@ class TopLevel:
     def _nested(self, block: bytes, start: int) -> int:
         at = start
         while at < len(block) and self._depth:
+            self._steps -= 1
+            if self._steps < 0:
+                break
             if self._quoted:
                 at, over = self._string(block, at)
                 self._quoted = not over

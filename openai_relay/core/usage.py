@@ -134,19 +134,27 @@ def usage_of_body(text: bytes) -> Usage | None:
         return None
 
 
+#: How often the end of a usage is tried: it has few braces, and what a client had echoed must not cost the more.
+_MOST_TRIES: Final = 64
+
+
 def usage_at_end(text: bytes) -> Usage | None:
     """
     What the last bytes of a long answer or event say that it cost.
 
-    It is the last ``"usage"`` with an object of counts: in a string the quotes
-    would be escaped, and no API writes another one behind its own.
+    It is the last ``"usage"`` with an object of counts, or with null: in a string
+    the quotes would be escaped, and no API writes another one behind its own.
+    What stands before may be repeated from the request.
     """
-    end = len(text)
-    while (at := text.rfind(b'"usage"', 0, end)) >= 0:
+    end, tries = len(text), _MOST_TRIES
+    while tries and (at := text.rfind(b'"usage"', 0, end)) >= 0:
         value = text[at + 7 : at + 7 + 4096].lstrip(b" \t\r\n:")
+        if value.startswith(b"null"):
+            return None
         # Its details are objects too, so it ends at one of the next braces.
         close = value.find(b"}") if value.startswith(b"{") else -1
-        while close >= 0:
+        while close >= 0 and tries:
+            tries -= 1
             try:
                 usage = _of_tokens(_decode_tokens(value[: close + 1]))
             except (ValueError, RecursionError):
@@ -294,7 +302,7 @@ def _of_tokens(told: _Tokens | None) -> Usage | None:
     if leaving is None:
         leaving = told.completion_tokens
     if entering is None and told.total_tokens is not None:
-        entering = told.total_tokens - (leaving or 0)
+        entering = _count(told.total_tokens) - _count(leaving)
     if entering is None and leaving is None and told.seconds is None:
         return None
     of_input = told.input_tokens_details or told.prompt_tokens_details or told.input_token_details or _NO_DETAILS

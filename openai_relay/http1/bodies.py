@@ -60,13 +60,17 @@ class Watched:
 
     :param read: called with each block; when it raises a `RelayError`, that block and all behind it stay here, the
         body fails with it, and the upstream never gets the end.
+    :param end: called when all has come, before the upstream gets the end; it may raise likewise.
     """
 
     upgrade = None
 
-    def __init__(self, request: Request, read: Callable[[bytes], object]) -> None:
+    def __init__(
+        self, request: Request, read: Callable[[bytes], object], end: Callable[[], object] | None = None
+    ) -> None:
         self._request = request
         self._read = read
+        self._end = end
         self._write: Callable[[bytes], object] | None = None
         self._whole: Deferred[None] | None = None
         self.length = request.length
@@ -106,6 +110,11 @@ class Watched:
 
     def _ended(self, result: Failure | None) -> None:
         whole, self._whole, self._write = self._whole, None, None
+        if result is None and self._end is not None:
+            try:
+                self._end()
+            except RelayError as error:
+                result = Failure(error)
         if whole is not None and not whole.called:
             whole.callback(result)
 

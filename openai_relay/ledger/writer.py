@@ -192,6 +192,8 @@ class LedgerWriter:
             self._set_aside(error)
         except LedgerError as error:
             self._fail(str(error))
+        except Exception as error:  # noqa: BLE001 - a thread that dies of it would lose all rows from then on
+            self._fail(f"a fault of the relay's own, please report it: {error!r}")
         self._tell_losses()
         return self._pause
 

@@ -213,6 +213,15 @@ class BudgetsTests(SynchronousTestCase):
         self.wall.now -= 3 * DAY
         self.assertEqual(self.standing(budget), [(60, 0)])
 
+    def test_a_clock_that_was_far_ahead(self) -> None:
+        """A clock that was ahead by more than any period, and is set right, does not leave the budget in the future."""
+        budget = Budget("day", 100, money=False)
+        self.wall.now += 400 * DAY
+        self.budgets.reserve("anna", [budget], Cost(tokens=100)).settle(Cost(tokens=100))
+        self.wall.now -= 400 * DAY
+        self.budgets.reserve("anna", [budget], Cost(tokens=100)).settle(Cost(tokens=60))
+        self.assertEqual(self.standing(budget), [(60, 0)])
+
     def test_soft_limits_warn_once(self) -> None:
         """A soft limit is told of when it is reached, once in each period, and refuses nothing."""
         budget = Budget("day", soft=100, money=False)

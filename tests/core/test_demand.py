@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from openai_relay.core.budgets import Budget, Cost
-from openai_relay.core.demand import Asked, Demand, cost_of, demand
+from openai_relay.core.demand import Asked, Demand, cost_of, demand, endpoint_asked
 from openai_relay.core.endpoint import ENDPOINTS, OTHER
+from openai_relay.core.endpoint import endpoint as endpoint_of
 from openai_relay.core.errors import ModelHidden, ModelNotAllowed, RelayError
 from openai_relay.core.globs import GlobTable
 from openai_relay.core.policy import Policy, PolicyBook, QuotaRules, Rules
@@ -62,6 +63,19 @@ LATER = {
 }
 
 
+#: What names its model where nobody looks.
+ELSEWHERE = {
+    "batches",
+    "chatkit/sessions",
+    "evals",
+    "evals/{id}/runs",
+    "fine_tuning/alpha/graders/run",
+    "fine_tuning/alpha/graders/validate",
+    "realtime/calls",
+    "realtime/client_secrets",
+}
+
+
 def post(endpoint: str = "chat/completions") -> Asked:
     return Asked(endpoint, b"POST", b"/v1/" + endpoint.encode())
 
@@ -72,6 +86,43 @@ def socket(target: bytes, endpoint: str = "realtime") -> Asked:
 
 def wanted(asked: Asked, look: RequestLook | None = LOOK, policy: Policy = FREE) -> Demand:
     return demand(asked, look, policy, EXPECTED)
+
+
+class EndpointTests(SynchronousTestCase):
+    """Which endpoint a path asks for, however it is written."""
+
+    def test_plain(self) -> None:
+        """A path that everybody reads alike is what it is."""
+        for path in ("/v1/chat/completions", "/v1/files/file-abc/content", "/v1/models/ft:gpt-4o:org", "/v1/nothing"):
+            self.assertEqual(endpoint_asked(path), endpoint_of(path))
+        self.assertEqual(endpoint_asked("/v1/files/file-AbC"), "files/{id}")
+        self.assertEqual(endpoint_asked("/v1/models/ft%3Agpt-4o"), "models/{id}")
+
+    def test_escapes(self) -> None:
+        """Of all that a path may be read as, what costs the most counts: no spelling is a way around a limit."""
+        for path, expected in {
+            "/v1/responses/compac%74": "responses/compact",
+            "/v1/responses/Compact": "responses/compact",
+            "/v1/threads/run%73": "threads/runs",
+            "/v1/chat/%63ompletions": "chat/completions",
+            "/v1/chat/completions/.": "chat/completions",
+            "/v1/chat/completions/": "chat/completions",
+            "/v1//chat/completions": "chat/completions",
+            "/v1/models/..%2Fchat%2Fcompletions": "chat/completions",
+            "/v1/batche%73": "batches",
+            "/v1/%6eothing": OTHER,
+        }.items():
+            self.assertEqual(endpoint_asked(path), expected, path)
+
+    @given(st.sampled_from(sorted(ENDPOINTS - {OTHER})), st.data())
+    def test_any_escape(self, name: str, data: st.DataObject) -> None:
+        """Whichever characters of a path are escaped, what costs is found to."""
+        path = "/v1/" + name.replace("{id}", "x1")
+        where = data.draw(st.sets(st.integers(1, len(path) - 1)))
+        written = "".join(f"%{ord(each):02x}" if at in where else each for at, each in enumerate(path))
+        asked = Asked(endpoint_asked(written), b"POST", b"/")
+        self.assertGreaterEqual(asked.costs, post(name).costs, written)
+        self.assertGreaterEqual(asked.leads_to_costs, post(name).leads_to_costs, written)
 
 
 class AskedTests(SynchronousTestCase):
@@ -91,6 +142,15 @@ class AskedTests(SynchronousTestCase):
             self.assertEqual(post(endpoint).costs, endpoint in WRITING | MUTE, endpoint)
             self.assertFalse(Asked(endpoint, b"GET", b"/").costs)
             self.assertTrue(socket(b"/", endpoint).costs)
+
+    def test_what_leads_to_costs(self) -> None:
+        """A spent budget is asked wherever tokens are used, here or by what is begun here."""
+        for endpoint in ENDPOINTS:
+            leads = (WRITING | MUTE | LATER | ELSEWHERE | {"threads/{id}/runs/{id}/submit_tool_outputs"}) - {
+                "responses/input_tokens"
+            }
+            self.assertEqual(post(endpoint).leads_to_costs, endpoint in leads, endpoint)
+            self.assertFalse(Asked(endpoint, b"GET", b"/").leads_to_costs)
 
     def test_waiting(self) -> None:
         """A body is waited for where a rule, a budget or a limit needs it, and where a chat may be asked for usage."""
@@ -168,13 +228,20 @@ class DemandTests(SynchronousTestCase):
 class ModelRuleTests(SynchronousTestCase):
     def test_allowed(self) -> None:
         """An allowed model passes at every endpoint."""
-        for endpoint in ENDPOINTS:
+        for endpoint in ENDPOINTS - ELSEWHERE:
             self.assertEqual(wanted(post(endpoint), policy=BOUND).model, "gpt-5")
+
+    def test_elsewhere(self) -> None:
+        """What names its model in a file, a session or a grader is refused, whatever stands at the top."""
+        for endpoint in ELSEWHERE:
+            error = self.assertRaises(ModelHidden, wanted, post(endpoint), LOOK, BOUND)
+            self.assertIn("where the relay does not look", error.told)
+            self.assertEqual(wanted(post(endpoint)).tokens, 0)
 
     def test_not_allowed(self) -> None:
         """Another one passes at none where it was seen."""
         look = RequestLook(Model.KNOWN, "o3")
-        for endpoint in WRITING | MUTE | LATER:
+        for endpoint in (WRITING | MUTE | LATER) - ELSEWHERE:
             self.assertRaises(ModelNotAllowed, wanted, post(endpoint), look, BOUND)
             wanted(post(endpoint), look, LIMITED)
 
@@ -189,7 +256,7 @@ class ModelRuleTests(SynchronousTestCase):
 
     def test_no_model_answers(self) -> None:
         """Where none answers, none is asked for: files are uploaded, models listed, answers read."""
-        for endpoint in ENDPOINTS - WRITING - MUTE - LATER:
+        for endpoint in ENDPOINTS - WRITING - MUTE - LATER - ELSEWHERE:
             self.assertEqual(wanted(post(endpoint), None, BOUND), Demand(), endpoint)
 
     def test_two_models(self) -> None:

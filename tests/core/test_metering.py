@@ -114,7 +114,7 @@ class AccountTests(SynchronousTestCase):
             self.assertEqual(cost(begun(endpoint), SILENT), Usage(10, estimated=True), endpoint)
             self.assertEqual(cost(begun(endpoint, SSE), PIECE), Usage(10, estimated=True), endpoint)
         self.assertIsNone(cost(begun(OTHER), SILENT))
-        self.assertIsNone(cost(begun(OTHER, SSE), PIECE))
+        self.assertEqual(cost(begun(OTHER, SSE), PIECE), estimate(10, 1, 5))  # nobody but a model streams
 
     def test_nothing_came(self) -> None:
         """An answer that broke off behind its head has cost the input, for all that is known."""

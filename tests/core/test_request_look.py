@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from openai_relay.core.form_look import FormScan
 from openai_relay.core.request_look import (
     MOST_TEXT,
-    FormScan,
     JsonScan,
     Model,
     RequestLook,
@@ -161,10 +161,13 @@ class FormTests(SynchronousTestCase):
             b"; boundary=edge; boundary*=utf-8''other",
             b"; boundary*0=ed; boundary*1=ge",
             b'; boundary="\n"',
+            b"; boundary=edge,other",
+            b'; boundary="edge other"',
+            b"; x=boundary; boundary=edge",
         ):
             look = look_at(b"multipart/form-data" + parameters, body, True)
             self.assertEqual((look.found, look.model), (Model.HIDDEN, None), parameters)
-        for parameters in (b";boundary=edge", b'; x=boundary; BOUNDARY="edge"'):
+        for parameters in (b";boundary=edge", b'; BOUNDARY="edge"'):
             self.assertEqual(look_at(b"Multipart/Form-Data" + parameters, body, True).model, "a", parameters)
 
     def test_tokens(self) -> None:

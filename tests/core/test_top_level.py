@@ -85,11 +85,22 @@ class ScanTests(SynchronousTestCase):
 
     def test_depth(self) -> None:
         """Brackets are passed by, however many stand in each other, and wherever they are cut."""
-        for levels in (1, 7, 8, 9, 10, 100, 20_000):
+        for levels in (1, 7, 8, 9, 10, 100, 5_000):
             for opening, closing in ((b"[", b"]"), (b'{"x":', b"}"), (b"[1,[],", b"]"), (b'["]",{"}":[', b"0]}]")):
                 text = b'{"x":' + opening * levels + b"0" + closing * levels + b',"a":1}'
                 for scan in (scanned(text), scanned(*pieces(text, list(range(7, len(text), 997))))):
                     self.assertEqual((scan.found, scan.closed), ([Member("a", len(text) - 2, b"1")], True))
+
+    def test_nothing_but_brackets(self) -> None:
+        """What is hardly anything but brackets or members is given up as broken: it would hold everybody up."""
+        for text in (b'{"x":' + b"[1," * 300_000, b'{"x":' + b'[{"":' * 200_000, b"{" + b'"":1,' * 200_000):
+            self.assertTrue(scanned(text).broken)
+            self.assertTrue(scanned(*pieces(text, list(range(7, len(text), 997)))).broken)
+
+    def test_byte_by_byte(self) -> None:
+        """How small the blocks are does not count against an object."""
+        text = b'{"x":[' + b"[[[[[[[[[1]]]]]]]]]," * 2_000 + b'1],"a":1}'
+        self.assertEqual(scanned(*pieces(text, list(range(1, len(text))))).found, [Member("a", len(text) - 2, b"1")])
 
     @given(
         st.sampled_from([1, 2, 7, 8, 9, 10, 30]), st.integers(0, 12_000), st.sampled_from(["", '"', "\\", "é\n"]), cuts

@@ -252,3 +252,28 @@ class SumTests(SynchronousTestCase):
         for name in set(Usage.__struct_fields__) - {"estimated"}:
             self.assertEqual(getattr(both, name), getattr(one, name) + getattr(other, name))
         self.assertEqual(both.estimated, one.estimated or other.estimated)
+
+
+class RepeatedTests(SynchronousTestCase):
+    """What a client sends, and the API repeats in its events, neither costs time nor counts as told."""
+
+    def test_time(self) -> None:
+        """However often a usage and braces stand in an event, the tries to read one are bounded."""
+        unit = b'"usage":{' + b"}" * 200 + b","
+        self.assertIsNone(usage_at_end(unit * 300))
+
+    def test_null_is_the_last_word(self) -> None:
+        """A usage that is null behind one that was repeated says that nothing is told yet."""
+        repeated = b'{"tools":[{"usage":{"input_tokens":0,"output_tokens":0}}],"usage":null,"metadata":{}}'
+        self.assertIsNone(usage_at_end(repeated))
+
+    def test_first_event(self) -> None:
+        """What the first event repeats of the request settles nothing for those behind it."""
+        for first in (
+            b'data: {"type":"response.created","tools":[{"default":{"choices":[1]}}]}\n\n',
+            b'data: {"type":"ping"}\n\n',
+        ):
+            meter = StreamMeter()
+            meter.feed(first)
+            meter.feed(b'data: {"type":"response.output_text.delta","delta":"word"}\n\n' * 10)
+            self.assertEqual(meter.pieces, 10, first)

@@ -24,7 +24,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.rows: list[LedgerRow] = []
         self.batches: list[int] = []
-        self.trouble: LedgerError | None = None
+        self.trouble: Exception | None = None
         self.bad: set[str] = set()
         self.opened = 0
         self.closed = 0
@@ -116,6 +116,19 @@ class WorkTests(WriterCase):
         writer.work()
         self.assertEqual(len(self.store.ids), 11)
         self.assertEqual((writer.state.kind, len(self.told)), ("ok", 1))
+
+
+class FaultTests(WriterCase):
+    def test_fault_of_our_own(self) -> None:
+        """A fault that nobody foresaw is said as one, and costs no row: the thread goes on and tries again."""
+        writer = self.writer()
+        self.store.trouble = MemoryError("of all things")
+        writer.append(row(1))
+        self.assertGreater(writer.work(), 0)
+        self.assertIn("a fault of the relay's own, please report it: MemoryError", str(writer.state))
+        self.store.trouble = None
+        writer.work()
+        self.assertEqual((writer.written, writer.lost, writer.state.kind), (1, 0, "ok"))
 
 
 class TroubleTests(WriterCase):
