@@ -254,6 +254,12 @@ class _Scrape(Collector):
         yield _counter(
             "tls_handshakes", "TLS handshakes with clients: ok, or why not.", ("result",), _single(tally.handshakes)
         )
+        yield _counter(
+            "enrolments",
+            "Devices that asked for a certificate: enrolled, renewed, or why not.",
+            ("outcome",),
+            _single(tally.enrolments),
+        )
 
     def _clients(self) -> Iterator[Metric]:
         clients = [(_label(name), client) for name, client in list(self._tally.clients.items())]

@@ -10,7 +10,8 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.web.server import Site
 
-from openai_relay.core.settings import AdminSettings, ListenSettings
+from openai_relay.core.settings import Settings
+from openai_relay.enrolment.door import EnrolmentDoor
 from openai_relay.http1.server import HTTPServerFactory
 from openai_relay.systemd import passed_socket
 from openai_relay.tls.server import TLSPort
@@ -25,40 +26,51 @@ class Ports:
     :param site: answers on the admin port.
     :ivar address: where clients connect, as ``host:port``, once it is open.
     :ivar admin_address: likewise; empty: there is none.
+    :ivar enrol_address: likewise.
     """
 
     def __init__(
-        self, reactor: Any, factory: HTTPServerFactory, context: Callable[[], SSL.Context], site: Site
+        self,
+        reactor: Any,
+        factory: HTTPServerFactory,
+        context: Callable[[], SSL.Context],
+        site: Site,
+        door: EnrolmentDoor | None = None,
     ) -> None:
         self._reactor = reactor
         self._factory = factory
         self._context = context
         self._site = site
+        self._door = door
         self._clients: IListeningPort | None = None
         self._admin: IListeningPort | None = None
         self.address = ""
         self.admin_address = ""
+        self.enrol_address = ""
 
     @property
     def is_open(self) -> bool:
         """Whether clients can connect."""
         return self._clients is not None
 
-    def open(self, listen: ListenSettings, admin: AdminSettings) -> None:
+    def open(self, settings: Settings) -> None:
         """
         Listen.
 
         :raises SystemExit: a port cannot be had; the message says why and what to do.
         """
+        listen, admin = settings.listen, settings.admin
         try:
             self.address = self._open_clients(listen.address, listen.backlog)
             if admin.address is not None:
                 self.admin_address = self._open_admin(admin.address)
+            if self._door is not None and settings.enrol.address is not None:
+                self.enrol_address = _join(*self._door.open(*_split(settings.enrol.address)))
         except CannotListenError as error:
             reason = getattr(error.socketError, "strerror", None) or error.socketError
             raise SystemExit(
                 f"openai-relay: cannot listen on {_join(error.interface, error.port)}: {reason}; "
-                "is another one running there? Choose another address in [listen] or [admin]."
+                "is another one running there? Choose another address in [listen], [admin] or [enrol]."
             ) from None
         except (LookupError, ValueError) as error:
             raise SystemExit(f"openai-relay: listen.address = {listen.address!r}: {error}") from None
@@ -66,6 +78,8 @@ class Ports:
     async def close_clients(self) -> None:
         """Let nobody in any more."""
         await _close(self._clients)
+        if self._door is not None:
+            await self._door.close()
 
     async def close_admin(self) -> None:
         """Tell nobody any more."""

@@ -17,6 +17,7 @@ from openai_relay.config.problems import BadConfiguration
 from openai_relay.core.policy import BadPolicy, PolicyBook
 from openai_relay.core.restart import NotReloaded, needs_restart
 from openai_relay.core.settings import Settings
+from openai_relay.enrolment.door import load_door
 from openai_relay.tls.accepting import Loaded, load
 from openai_relay.tls.files import BadCertificateFile
 from openai_relay.upstream import BadUpstream, client_context
@@ -47,6 +48,7 @@ class Built:
     settings: Settings
     looks: Looks  #: of the files that are watched, before they were read
     loaded: Loaded
+    door: Loaded | None  #: of the port for enrolment, where there is one
     policies: PolicyBook
     spent: list[Spent]
     upstream_context: SSL.Context
@@ -135,6 +137,7 @@ class Reload:
             settings,
             looks,
             load(settings.listen),
+            None if settings.enrol.address is None else load_door(settings),
             policies_of(settings),
             self._read_spent(),
             client_context(settings.upstream.ca),

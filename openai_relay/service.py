@@ -27,6 +27,7 @@ from openai_relay.accounting.account import Accounting
 from openai_relay.accounting.place import BadState
 from openai_relay.admin.event_loop import EventLoopLag
 from openai_relay.admin.site import admin_site
+from openai_relay.authority.errors import AuthorityError
 from openai_relay.core.errors import RelayError, TooManyConnections, Unauthenticated
 from openai_relay.core.exchange import Exchange
 from openai_relay.core.identity import Identity
@@ -38,6 +39,7 @@ from openai_relay.core.settings import LogSettings, Settings
 from openai_relay.core.standing import Refused
 from openai_relay.core.tally import Histogram, Tally
 from openai_relay.draining import Drain
+from openai_relay.enrolment.door import EnrolmentDoor, load_door
 from openai_relay.eviction import Eviction
 from openai_relay.http1.server import HTTPServerFactory, ServerConnection, ServerLimits
 from openai_relay.listener import Listener
@@ -101,11 +103,15 @@ class RelayService(MultiService):
             loaded = load(settings.listen)
             self._upstreams = Upstreams(reactor, settings.upstream)
             self._accounting = Accounting(reactor, settings)
-        except (BadCertificateFile, BadUpstream, BadState) as error:
+            self._tally = Tally(self._upstreams.current.name)
+            self._door: EnrolmentDoor | None = None
+            self._in_thread: Any = partial(_in_thread, reactor)
+            if settings.enrol.address is not None:
+                loaded_door = load_door(settings)
+                self._door = EnrolmentDoor(reactor, settings, loaded_door, self._in_thread, self._tally.enrolled)
+        except (BadCertificateFile, BadUpstream, BadState, AuthorityError) as error:
             raise CannotServe(str(error)) from None
-        self._in_thread: Any = partial(_in_thread, reactor)
         self._listener = Listener(settings, loaded, time.time)
-        self._tally = Tally(self._upstreams.current.name)
         self._writer = LineWriter(_STDOUT)
         self._account = _Account(self._tally, self._access_log(settings.log), self._accounting)
         self.relay = Relay(
@@ -139,7 +145,7 @@ class RelayService(MultiService):
         self._metrics = Metrics(self._tally, _build())
         self._metrics.watch(self._readings())
         site = admin_site(reactor, self._metrics, self._readiness, self._in_thread, self.reload)
-        self.ports = Ports(reactor, self._factory, self._listener.context, site)
+        self.ports = Ports(reactor, self._factory, self._listener.context, site, self._door)
         self._drain: Drain | None = None
         self._refusal_told = float("-inf")
 
@@ -155,13 +161,13 @@ class RelayService(MultiService):
 
     def privilegedStartService(self) -> None:
         """Listen; as the user that may bind low ports."""
-        self.ports.open(self._settings.listen, self._settings.admin)
+        self.ports.open(self._settings)
         super().privilegedStartService()
 
     def startService(self) -> None:
         """Serve."""
         if not self.ports.is_open:
-            self.ports.open(self._settings.listen, self._settings.admin)
+            self.ports.open(self._settings)
         super().startService()
         try:
             self._accounting.start()
@@ -176,10 +182,11 @@ class RelayService(MultiService):
         gc.set_threshold(_GC_THRESHOLD, 10, 10)
         self._ready()
         self.log.info(
-            "serving on {address}, forwarding to {upstream}; health and metrics: {admin}",
+            "serving on {address}, forwarding to {upstream}; health and metrics: {admin}{enrol}",
             address=self.ports.address,
             upstream=self._settings.upstream.url,
             admin=self.ports.admin_address or "off",
+            enrol=f"; devices enrol at {self.ports.enrol_address}" if self.ports.enrol_address else "",
         )
         for warning in self._listener.loaded.warnings:
             self.log.warn("{warning}", warning=warning)
@@ -251,6 +258,8 @@ class RelayService(MultiService):
         self._settings = settings
         self._watch.know(built.looks)
         self._listener.renew(settings, built.loaded)
+        if self._door is not None and built.door is not None:
+            self._door.renew(settings, built.door)
         self._accounting.renew(settings, built.policies, built.spent)
         self._tally.upstream = self._upstreams.current.name
         self._account.log = self._access_log(settings.log)

@@ -33,6 +33,7 @@ _TABLES: Final = {
     "state": "What outlives the process.",
     "ledger": "Where each exchange is written down, for `openai-relay usage`.",
     "log": "The line that is written for each exchange.",
+    "enrol": "Where devices get certificates with a code of `openai-relay invite`; off without an address.",
     "admin": "Health and metrics, in plain HTTP: keep it on this machine.",
 }
 
@@ -108,6 +109,9 @@ _KEYS: Final[dict[tuple[str, str], tuple[str, object]]] = {
     ),
     ("ledger", "retention_days"): ("How long single exchanges are kept, sums longer; 0: for ever.", None),
     ("log", "format"): ('"auto" (text on a terminal, else json), "json", "combined", "text" or "off".', None),
+    ("enrol", "address"): ('"host:port"; it is not the clients\' own.', "0.0.0.0:8444"),
+    ("enrol", "authority"): ("The authority's directory, with ca.key: whoever has this machine has that.", "authority"),
+    ("enrol", "passphrase"): ("Where the passphrase of ca.key is, if it has one.", "credential:ca-passphrase"),
     ("admin", "address"): ('"host:port", or "" for none.', None),
 }
 #: The defaults that are no plain constants of the settings.

@@ -43,6 +43,7 @@ from openai_relay.config.values import (
     one_of,
     paths,
     seconds,
+    tcp_address,
     text,
     whole_number,
     yes_or_no,
@@ -57,6 +58,7 @@ from openai_relay.core.settings import (
     Authorization,
     ClientAuth,
     CRLExpired,
+    EnrolSettings,
     IdentitySettings,
     LedgerSettings,
     LimitBy,
@@ -148,6 +150,11 @@ def rules(sources: Sources, zone: tzinfo = UTC) -> dict[type, dict[str, Rule]]:
         LedgerSettings: {"enabled": yes_or_no, "database": sources.new_file, "retention_days": _days_or_none},
         LogSettings: {"format": one_of(*get_args(LogFormat))},
         AdminSettings: {"address": admin_address},
+        EnrolSettings: {
+            "address": tcp_address,
+            "authority": sources.existing_lists,
+            "passphrase": sources.api_key,
+        },
         **account_keys(zone, {BudgetTable: _unknown(BudgetTable), QuotaRules: _unknown(QuotaRules)}),
     }
 
@@ -308,6 +315,11 @@ def _contradictions(settings: Settings, document: Document) -> Iterator[Finding]
             yield ("admin", "address"), "is the same as listen.address; give it another port"
         else:
             yield ("listen", "address"), f"is where the admin listener is ({admin}); give it another port"
+    if (settings.enrol.address is None) != (settings.enrol.authority is None):
+        missing = "authority" if settings.enrol.authority is None else "address"
+        yield ("enrol", missing), "is missing; [enrol] takes an address and the authority's directory, or neither"
+    elif settings.enrol.address is not None and settings.enrol.address in _others(listen, admin):
+        yield ("enrol", "address"), "is taken by another listener of this relay; give it another port"
     upstream = settings.upstream
     if not any(_passes(path, upstream) for path in upstream.allow_paths):
         if "deny_paths" in document.get("upstream", {}):
@@ -318,6 +330,11 @@ def _contradictions(settings: Settings, document: Document) -> Iterator[Finding]
                 ("upstream", "allow_paths"),
                 f"lets through only what deny_paths refuses ({denied}); set deny_paths too",
             )
+
+
+def _others(*addresses: str | None) -> list[str]:
+    """The addresses that are taken; port 0 is any that is free."""
+    return [each for each in addresses if each is not None and not each.endswith(":0")]
 
 
 def _passes(path: str, upstream: UpstreamSettings) -> bool:

@@ -2,8 +2,8 @@
 Wiring of ``openai-relay connect``: builds every object once, and owns the order of start and stop.
 
 What can be wrong with files is found while building, before anything listens.
-What renews the certificate by itself would be one more child service of this:
-it writes the files, and calls ``watch.look()``.
+A certificate that was enrolled here is renewed by a child service: it writes
+the file, and has `CertificateWatch` look.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList
@@ -20,9 +21,10 @@ from twisted.internet.threads import deferToThreadPool
 
 from openai_relay.access_log import AccessLog
 from openai_relay.config.sources import Sources
-from openai_relay.connect.certificate import CertificateFiles, ClientCertificate, Contents, Unusable
+from openai_relay.connect.certificate import CertificateFiles, ClientCertificate, Unusable
 from openai_relay.connect.course import PATIENCE, Course
 from openai_relay.connect.local import LocalPort
+from openai_relay.connect.renewal import Renewal
 from openai_relay.connect.watch import CertificateWatch
 from openai_relay.core.connect_settings import ConnectSettings, joined
 from openai_relay.core.errors import RelayError
@@ -30,6 +32,8 @@ from openai_relay.core.identity import Identity
 from openai_relay.core.local_requests import LocalRequests
 from openai_relay.core.relay_words import Place, in_words
 from openai_relay.core.settings import UpstreamSettings
+from openai_relay.enrolling.device import NotEnrolled
+from openai_relay.enrolling.files import noted
 from openai_relay.http1.server import HTTPServerFactory, ServerLimits
 from openai_relay.request_ids import request_ids
 from openai_relay.upstream import Upstream
@@ -40,6 +44,8 @@ BACKLOG: Final = 256
 #: Days before its end from which a certificate is called to attention.
 SOON: Final = 7
 _DAY: Final = 86_400
+
+T = TypeVar("T")
 
 
 class ConnectService(MultiService):
@@ -65,6 +71,7 @@ class ConnectService(MultiService):
     ) -> None:
         super().__init__()
         self._reactor, self._settings, self._say = reactor, settings, say
+        self._directory = sources.directory
         files = CertificateFiles(settings, sources)
         contents = files.read()
         certificate = files.build(contents)
@@ -92,6 +99,9 @@ class ConnectService(MultiService):
         self._factory = HTTPServerFactory(self.course, reactor, limits, max_connections)
         self.watch = CertificateWatch(reactor, files, contents, self._in_thread, self._renewed, say)
         self.addService(self.watch)
+        renewal = self._renewal(sources.directory / settings.certificate)
+        if renewal is not None:
+            self.addService(renewal)
         self._port: LocalPort | None = None
         self.address = ""
 
@@ -140,8 +150,21 @@ class ConnectService(MultiService):
         await self._factory.close()
         await self._upstream.close()
 
-    def _in_thread(self, read: Callable[[], Contents]) -> Deferred[Contents]:
+    def _in_thread(self, read: Callable[[], T]) -> Deferred[T]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), read)
+
+    def _renewal(self, certificate: Path) -> Renewal | None:
+        """What renews the certificate, if it is known where, and its key is a file."""
+        scheme, _, key = self._settings.key.partition(":")
+        try:
+            relay = noted(certificate)
+        except NotEnrolled:
+            return None
+        if scheme != "file":
+            return None
+        return Renewal(
+            self._reactor, certificate, self._directory / key, relay, self._in_thread, self.watch.look, self._say
+        )
 
     def _renewed(self, certificate: ClientCertificate) -> None:
         self.course.identity = certificate.identity

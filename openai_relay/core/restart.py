@@ -25,6 +25,7 @@ _BOUND: Final[tuple[tuple[str, str | None, str], ...]] = (
     ("state", None, "its files are open"),
     ("ledger", None, "its files are open"),
     ("admin", None, "the port is open"),
+    ("enrol", None, "the port is open"),
 )
 
 

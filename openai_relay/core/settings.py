@@ -144,6 +144,15 @@ class AccountingSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EnrolSettings:
+    """Where devices get their certificates; without an address nowhere."""
+
+    address: str | None = None
+    authority: Path | None = None  #: its directory, with the key
+    passphrase: Secret | None = None  #: of that key, where it is encrypted
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """The line that is written for each exchange."""
 
@@ -173,3 +182,4 @@ class Settings:
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
     log: LogSettings = field(default_factory=LogSettings)
     admin: AdminSettings = field(default_factory=AdminSettings)
+    enrol: EnrolSettings = field(default_factory=EnrolSettings)

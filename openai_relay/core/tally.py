@@ -150,6 +150,7 @@ class Tally:
         self.ends: dict[str, int] = {}
         self.upstream_answers: dict[tuple[str, int | None], int] = {}  #: by upstream and its status
         self.handshakes: dict[str, int] = {}
+        self.enrolments: dict[str, int] = {}
         self._max_clients = max_clients
         self._max_models = max_models
 
@@ -203,6 +204,10 @@ class Tally:
         if gaps is None:
             gaps = self.gaps.setdefault(endpoint if endpoint in ENDPOINTS else OTHER, Histogram(GAP_BOUNDS))
         return gaps
+
+    def enrolled(self, outcome: str) -> None:
+        """A device asked for a certificate: ``enrolled``, ``renewed``, or why not."""
+        self.enrolments[outcome] = self.enrolments.get(outcome, 0) + 1
 
     def handshake_ended(self, result: str) -> None:
         """A client's TLS handshake succeeded (``ok``) or failed; ``result`` is out of a fixed set."""

@@ -46,12 +46,12 @@ from openai_relay.service import relay_service
 import os
 from pathlib import Path
 service = relay_service(reactor, load(Path({configuration!r}), os.environ))
-forward = service.relay._upstream.forward
+forward = service.relay.ways.upstream.forward
 async def faulty(request, *rest):
     if request.target.startswith(b"/v1/bug"):
         raise ZeroDivisionError("provoked")
     return await forward(request, *rest)
-service.relay._upstream.forward = faulty
+service.relay.ways.upstream.forward = faulty
 application = Application("buggy")
 service.setServiceParent(application)
 """

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from openai_relay.core.ledger_row import LedgerRow
 from openai_relay.ledger.database import Database
-from openai_relay.ledger.errors import BadRow, Damaged, LedgerError, Unavailable
+from openai_relay.ledger.errors import BadRow, Damaged, Unavailable
 from openai_relay.ledger.writer import LedgerWriter, State
 from tests.authority.directories import new_directory
 from tests.ledger.rows import DAY_MS, NOW_MS, row, stored
