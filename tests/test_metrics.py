@@ -49,6 +49,8 @@ PROMISED = {
     "openai_relay_client_certificate_expiry_timestamp_seconds",
     "openai_relay_server_certificate_expiry_timestamp_seconds",
     "openai_relay_crl_next_update_timestamp_seconds",
+    "openai_relay_crl_this_update_timestamp_seconds",
+    "openai_relay_enrolments_total",
     "openai_relay_event_loop_lag_seconds",
     "openai_relay_log_lines_dropped_total",
     "openai_relay_time_to_first_event_seconds",
@@ -80,6 +82,7 @@ READINGS = Readings(
     upstream_idle=lambda: 5,
     server_certificate_expiry=lambda: 1_910_000_000.0,
     crl_next_update=lambda: 1_800_000_000.0,
+    crl_this_update=lambda: 1_700_000_000.0,
     event_loop_lag=lambda: 0.004,
     log_lines_dropped=lambda: 3,
     requests_waiting=lambda: 4,
@@ -114,6 +117,7 @@ class MetricsTests(SynchronousTestCase):
         self.tally.event_gaps("responses").observe(SECOND // 50)
         self.tally.exchange_opened(done(BOB))
         self.tally.handshake_ended("ok")
+        self.tally.enrolled("used")
 
     def families(self) -> dict[str, Metric]:
         text = self.metrics.scrape()().body.decode()
@@ -245,6 +249,7 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(self.value("openai_relay_connections"), 7)
         self.assertEqual(self.value("openai_relay_server_certificate_expiry_timestamp_seconds"), 1_910_000_000)
         self.assertEqual(self.value("openai_relay_crl_next_update_timestamp_seconds"), 1_800_000_000)
+        self.assertEqual(self.value("openai_relay_crl_this_update_timestamp_seconds"), 1_700_000_000)
         self.assertEqual(self.value("openai_relay_event_loop_lag_seconds"), 0.004)
         self.assertEqual(self.value("openai_relay_log_lines_dropped_total"), 3)
         self.assertEqual(self.value("openai_relay_requests_waiting"), 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.error import CannotListenError
@@ -10,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from openai_relay.core.settings import AdminSettings, ListenSettings, Secret
+from openai_relay.core.settings import AdminSettings, ListenSettings, Secret, Settings, UpstreamSettings
 from openai_relay.http1.server import HTTPServerFactory
 from openai_relay.ports import Ports
 from tests.doubles import TurningReactor
@@ -38,6 +39,7 @@ class PortsTests(SynchronousTestCase):
 
     def test_unknown_socket(self) -> None:
         """A socket that systemd did not pass is named as the setting has it."""
-        listen: Any = ListenSettings(None, Secret(b""), None, "systemd:clients")  # type: ignore[arg-type]
-        error = self.assertRaises(SystemExit, self.ports().open, listen, AdminSettings(None))
+        listen = ListenSettings(Path(), Secret(b""), Path(), "systemd:clients")
+        settings = Settings(listen, UpstreamSettings(), admin=AdminSettings(None))
+        error = self.assertRaises(SystemExit, self.ports().open, settings)
         self.assertTrue(str(error).startswith("openai-relay: listen.address = 'systemd:clients': "), error)

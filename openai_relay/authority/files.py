@@ -3,7 +3,8 @@ How the authority's files come to be: whole or not at all, one command at a time
 
 A file is written beside its target, flushed to the disk and then moved into
 place, so a reader (the relay that starts) never sees half of one, and a full
-disk or a power cut leaves the old one.
+disk or a power cut leaves the old one.  What root makes belongs to whom the
+directory belongs to: a relay that issues certificates has a user of its own.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def read_file(path: Path, do: str, most: int = -1) -> bytes:
 def make_directory(path: Path) -> None:
     """The directory exists afterwards, with its parents."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        if not path.is_dir():
+            path.mkdir(parents=True, exist_ok=True)
+            _leave_to_owner(path, path.parent)
     except OSError as error:
         raise _unusable(error, path, "create") from error
 
@@ -83,6 +86,7 @@ class Staged:
                 file.write(content)
                 file.flush()
                 os.fchmod(file.fileno(), mode)
+                _leave_to_owner(file.fileno(), target.parent)
                 os.fsync(file.fileno())
         except OSError as error:
             staged.discard()
@@ -120,6 +124,7 @@ def locked(
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+        _leave_to_owner(descriptor, path.parent)
     except OSError as error:
         raise _unusable(error, path, "lock") from error
     try:
@@ -136,6 +141,12 @@ def locked(
         yield
     finally:
         os.close(descriptor)
+
+
+def _leave_to_owner(made: int | Path, directory: Path) -> None:
+    if os.geteuid() == 0:
+        owner = directory.stat()
+        os.chown(made, owner.st_uid, owner.st_gid)
 
 
 def _unusable(error: OSError, path: Path, verb: str) -> AuthorityError:

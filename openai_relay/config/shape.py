@@ -153,7 +153,7 @@ def rules(sources: Sources, zone: tzinfo = UTC) -> dict[type, dict[str, Rule]]:
         EnrolSettings: {
             "address": tcp_address,
             "authority": sources.existing_lists,
-            "passphrase": sources.api_key,
+            "passphrase": sources.passphrase,
         },
         **account_keys(zone, {BudgetTable: _unknown(BudgetTable), QuotaRules: _unknown(QuotaRules)}),
     }

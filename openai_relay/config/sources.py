@@ -100,6 +100,10 @@ class Sources:
         """A rule: a private key, byte for byte."""
         return Secret(self._resolve(value))
 
+    def passphrase(self, value: object) -> Secret:
+        """A rule: a passphrase; the line end that editors and ``echo`` add is not part of it."""
+        return Secret(self._resolve(value).rstrip(b"\r\n"))
+
     def api_key(self, value: object) -> Secret:
         """A rule: an API key; the line end that editors and ``echo`` add is not part of it."""
         secret = self._resolve(value).rstrip(b"\r\n")

@@ -92,7 +92,7 @@ class Relay:
             finally:
                 connection.close()
         except ssl.SSLError as error:
-            raise NotEnrolled(f"TLS with {self.url} failed ({error.reason or error}). {_trust(self)}") from None
+            raise NotEnrolled(f"TLS with {self.url} failed ({_why(error)}). {_trust(self)}") from None
         except (OSError, HTTPException) as error:
             what = f"{self.url} cannot be reached ({error})"
             raise NotEnrolled(f"{what}; check the address, and that the relay runs") from None
@@ -120,6 +120,12 @@ def request_for(key: PrivateKey, name: str) -> bytes:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, SHA256())
     return base64.encodebytes(request.public_bytes(serialization.Encoding.DER))
+
+
+def _why(error: ssl.SSLError) -> str:
+    """What OpenSSL says of it, the most telling first."""
+    found: str = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
+    return found
 
 
 def _trust(relay: Relay) -> str:

@@ -95,13 +95,13 @@ class Desk:
         """
         request = _request(body)
         try:
-            old = next((each for each in self._authority.issued() if each.serial == identity.serial), None)
+            # By its fingerprint: another trusted authority may use the same serial number.
+            issued = self._authority.issued()
+            old = next((each for each in issued if each.fingerprint == identity.fingerprint), None)
             if old is None or old.kind != "client":
-                raise Refused(
-                    403, "Your certificate was not issued by this relay's own authority: renew it there.", "other"
-                )
+                raise Refused(403, _ELSEWHERE, "other")
             days = max(round((old.not_after - old.not_before).total_seconds() / 86_400), 1)
-            return self._authority.renew_request(identity.serial, request, days=days).certificate
+            return self._authority.renew_request(old.serial, request, days=days).certificate
         except AuthorityError as error:
             raise Refused(403, f"It cannot be renewed: {error.what}.", "refused") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from unittest import skipUnless
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -41,6 +42,17 @@ class WritingTests(SynchronousTestCase):
         write_file(self.path, b"private", PRIVATE)
         self.assertEqual(self.mode(), 0o600)
         self.assertEqual(contents(self.directory), {"file.pem": b"private"})
+
+    @skipUnless(os.geteuid() == 0, "only root may give files away")
+    def test_owner(self) -> None:
+        """What root makes belongs to whom the directory belongs to, who would otherwise be kept from it."""
+        os.chown(self.directory, 65_534, 65_534)
+        write_file(self.path, b"content", PRIVATE)
+        make_directory(self.directory / "below")
+        with locked(self.directory / ".lock"):
+            pass
+        owners = {path.stat().st_uid for path in self.directory.iterdir()}
+        self.assertEqual((len(list(self.directory.iterdir())), owners), (3, {65_534}))
 
     def test_replaces_in_one_step(self) -> None:
         """Who holds the old file open goes on reading the old one, whole."""

@@ -101,6 +101,7 @@ class DocumentationTests(ConfigurationCase):
         for name in ("crl.pem", "upstream-ca.pem", "server.key"):
             (self.directory / name).write_text("x")
         (self.directory / "deny.txt").write_text("name:x")
+        (self.directory / "authority").mkdir()
         (self.directory / "prices.toml").write_text(PRICES)
         tried = 0
         for table in tables():
@@ -110,6 +111,8 @@ class DocumentationTests(ConfigurationCase):
                 tree["tiers"] = {"standard": {}}
                 if key in BURSTS:
                     tree["limits"].setdefault(BURSTS[key], 1)
+                if table == "enrol":
+                    tree["enrol"] = {"address": "127.0.0.1:0", "authority": "authority"}
                 tree.setdefault(table, {})[key] = tomllib.loads(f"value = {example}")["value"]
                 text = "".join(
                     f"[{name}]\n" + "".join(f"{inner} = {written(value)}\n" for inner, value in values.items())

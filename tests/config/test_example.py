@@ -89,6 +89,8 @@ class ExampleTests(ConfigurationCase):
         text = re.sub(r"^# ([a-z_]+ = |\[)", r"\1", self.PLAIN, flags=re.MULTILINE)
         for name in ("crl.pem", "deny.txt", "upstream-ca.pem"):
             (self.directory / name).touch()
+        (self.directory / "authority").mkdir()
+        text = text.replace('"credential:ca-passphrase"', '"env:OPENAI_API_KEY"')
         (self.directory / "research.key").write_text("another-key")
         (self.directory / "prices.toml").write_text(PRICES)
         settings = self.read(text)

@@ -92,7 +92,7 @@ class SettingsTests(SynchronousTestCase):
         whole = settings()
         tables = {field.name: getattr(whole, field.name) for field in fields(whole)}
         sections = [whole, *(table for name, table in tables.items() if name not in ("tiers", "clients"))]
-        self.assertEqual(len(sections), 11)
+        self.assertEqual(len(sections), 12)
         for section in sections:
             self.assertTrue(is_dataclass(section))
             with self.assertRaises(FrozenInstanceError):

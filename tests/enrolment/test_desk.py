@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.trial.unittest import SynchronousTestCase
 
 from openai_relay.authority.directory import Authority, utc_now
-from openai_relay.authority.index import record
+from openai_relay.authority.index import Issued, record
 from openai_relay.authority.invitations import Invitations
 from openai_relay.core.enrolment_code import Code
 from openai_relay.core.identity import Identity
@@ -70,15 +71,15 @@ class DeskTests(SynchronousTestCase):
         self.assertEqual(self.refused(code, user="laptop").why, "name")
         self.desk.enrol("", code, REQUEST)
 
-    def identity(self, serial: str) -> Identity:
-        return Identity("phone", "a" * 64, serial, 0.0)
+    def identity(self, issued: Issued) -> Identity:
+        return Identity(issued.name, issued.fingerprint, issued.serial, 0.0)
 
     def test_renew(self) -> None:
         """Who shows a certificate gets the next: same name, as long a life, the key of the request."""
         first = record(self.desk.enrol("", self.code(days=90), REQUEST))
         self.clock.now += timedelta(days=60)
         request = csr("whatever", encoding=Encoding.DER)
-        second = record(self.desk.renew(self.identity(first.serial), request))
+        second = record(self.desk.renew(self.identity(first), request))
         self.assertEqual(second.name, "phone")
         self.assertTrue(89 <= second.days_left(self.clock()) <= 90)
         self.assertNotEqual(second.serial, first.serial)
@@ -88,8 +89,9 @@ class DeskTests(SynchronousTestCase):
         server = self.authority.issue_server(["localhost"], stem="server").issued
         first = record(self.desk.enrol("", self.code(), REQUEST))
         self.authority.revoke(first.serial)
-        for serial, why in (("abc", "other"), (server.serial, "other"), (first.serial, "refused")):
-            error = self.assertRaises(Refused, self.desk.renew, self.identity(serial), REQUEST)
+        namesake = replace(first, fingerprint="a" * 64)
+        for issued, why in ((namesake, "other"), (server, "other"), (first, "refused")):
+            error = self.assertRaises(Refused, self.desk.renew, self.identity(issued), REQUEST)
             self.assertEqual((error.status, error.why), (403, why))
 
     def test_encrypted_key(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import json
+import http.client
 import re
 import shutil
 import socket
@@ -15,13 +15,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar
 from unittest import skipUnless
+from urllib.request import urlopen
+
+from cryptography import x509
 
 from openai_relay.authority.directory import Authority
 from openai_relay.authority.invitations import Invitations
 from openai_relay.core.enrolment_code import Code, read_code
 from tests.integration.running import BIN, WITHIN, Running, SiteTestCase, StandIn, child_environment, wait_for
 from tests.integration.running import Relay as RunningRelay
+from tests.integration.test_disconnect import CHAT
 
+FAKETIME = shutil.which("faketime")
 TOOLS = shutil.which("openssl") and shutil.which("curl")
 
 
@@ -259,36 +264,37 @@ class ForeignClientTests(EnrolmentCase):
         self.assertIn("not one that this relay trusts", told)
 
 
+@skipUnless(FAKETIME, "no faketime (Debian: apt install faketime)")
 class ConnectTests(EnrolmentCase):
     """``connect`` renews what it shows."""
 
     def test_renewed_by_itself(self) -> None:
-        """A certificate that is due is renewed, and taken up, while a stream runs; what it runs on stays."""
+        """A certificate that is due is renewed while a stream runs, which goes on; then the new one is shown."""
         self.command("enrol", self.url, self.invite("desktop", "--days", 1))
-        note = json.loads((self.device / "desktop.json").read_text())
-        self.assertEqual(note["url"], self.url)
-        # As it would be sixteen hours later: the file says that it is from then, and only that counts.
         before = (self.device / "desktop.pem").read_bytes()
-        fake = shutil.which("faketime")
-        if fake is None:
-            self.skipTest("faketime is not installed")
         connect = Running(
             [
-                *(fake, "-f", "+17h", BIN / "openai-relay", "connect", f"https://localhost:{self.relay.port}"),
-                *(
-                    "--certificate",
-                    "desktop.pem",
-                    "--key",
-                    "file:desktop.key",
-                    "--ca",
-                    "ca.pem",
-                    "--listen",
-                    "127.0.0.1:0",
-                ),
+                *(str(FAKETIME), "-f", "+17h", BIN / "openai-relay", "connect", f"https://localhost:{self.relay.port}"),
+                *("--certificate", "desktop.pem", "--key", "file:desktop.key", "--ca", "ca.pem"),
+                *("--listen", "127.0.0.1:0"),
             ],
             self.device,
+            {"FAKETIME_DONT_FAKE_MONOTONIC": "1"},
         )
         self.addCleanup(connect.stop)
-        wait_for(lambda: (self.device / "desktop.pem").read_bytes() != before, "the certificate to be renewed")
+        port = int(connect.announced(r"http://127.0.0.1:([0-9]+)/v1 leads")[1])
+        streaming = http.client.HTTPConnection("127.0.0.1", port, timeout=WITHIN)
+        self.addCleanup(streaming.close)
+        paced = {"x-standin-events": "100", "x-standin-interval-ms": "20"}
+        streaming.request("POST", "/v1/chat/completions", CHAT, {"content-type": "application/json", **paced})
+        stream = streaming.getresponse()
+        self.assertEqual(stream.status, 200)
         connect.announced("a renewed certificate is in use: desktop")
+        self.assertNotEqual((self.device / "desktop.pem").read_bytes(), before)
+        self.assertTrue(stream.read().endswith(b"data: [DONE]\n\n"))
+        serial = x509.load_pem_x509_certificate(before).serial_number
+        self.authority.revoke(f"{serial:x}")
+        wait_for(lambda: "taken up" in self.relay.errors, "the list to be taken up")
+        with urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=WITHIN) as answer:
+            self.assertEqual(answer.status, 200)
         self.assertNotIn("could not be renewed", connect.errors)
