@@ -40,6 +40,6 @@ class PortsTests(SynchronousTestCase):
     def test_unknown_socket(self) -> None:
         """A socket that systemd did not pass is named as the setting has it."""
         listen = ListenSettings(Path(), Secret(b""), Path(), "systemd:clients")
-        settings = Settings(listen, UpstreamSettings(), admin=AdminSettings(None))
+        settings = Settings(listen, upstream=UpstreamSettings(), admin=AdminSettings(None))
         error = self.assertRaises(SystemExit, self.ports().open, settings)
         self.assertTrue(str(error).startswith("openai-relay: listen.address = 'systemd:clients': "), error)
