@@ -92,7 +92,7 @@ class RefusedStartTests(InProcessCase):
             standin = self.upstream()
             told = (
                 f"openai-relay: cannot listen on {address}: Address already in use; "
-                "is another one running there? Choose another address in [listen] or [admin]."
+                "is another one running there? Choose another address in [listen], [admin] or [enrol]."
             )
             for settings in (
                 self.settings(standin, address=address),
