@@ -39,7 +39,10 @@ class WebSocketTestCase(RelayTestCase):
 
     def open(self, target: str, **options: Any) -> ClientConnection:
         """A WebSocket that is closed with the test."""
-        options = {"ssl": self.site.client_tls(), "proxy": None, "max_size": None, "open_timeout": WITHIN} | options
+        # With a time-out for closing the library makes its socket non-blocking while its other thread reads TLS
+        # from it, which then now and then takes that for the time-out. The relay has its own for what hangs.
+        patience = {"open_timeout": WITHIN, "close_timeout": None}
+        options = {"ssl": self.site.client_tls(), "proxy": None, "max_size": None} | patience | options
         client = connect(f"wss://{self.relay.url.removeprefix('https://')}{target}", **options)
         self.addCleanup(self.leave, client)
         return client
