@@ -21,7 +21,6 @@ from openai_relay.authority.errors import AuthorityError
 from openai_relay.core.enrolment_code import SECRET_BYTES, digest_of
 
 DIRECTORY: Final = "invitations"
-HOURS: Final = 24
 _OPEN, _TAKEN, _USED = ".json", ".taken", ".used"
 
 #: Why an invitation is not good.

@@ -11,7 +11,7 @@ import re
 from enum import Enum
 from typing import Final
 
-from multipart import MultipartError, MultipartSegment, PushMultipartParser  # type: ignore[import-untyped]
+from multipart import MultipartError, MultipartSegment, PushMultipartParser  # type: ignore[import-untyped]  # has no types
 
 #: A longer name is no model's.
 LONGEST_MODEL: Final = 512

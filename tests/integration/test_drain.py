@@ -183,12 +183,12 @@ class SuccessionTests(SiteTestCase):
             each.start()
         for number, end in enumerate((signal.SIGTERM, signal.SIGKILL, signal.SIGTERM), 2):
             asked = len(found)
-            wait_for(lambda asked=asked: len(found) > asked + 50, "some load")  # type: ignore[misc]
+            wait_for(lambda asked=asked: len(found) > asked + 50, "some load")  # type: ignore[misc]  # mypy infers no default
             relay.send_signal(end)
             code = relay.wait(END_WITHIN)
             self.assertEqual(code, 0 if end == signal.SIGTERM else -signal.SIGKILL)
             relay = self.start(port, configuration)
-            wait_for(lambda number=number: self.begun() == number, "the next relay")  # type: ignore[misc]
+            wait_for(lambda number=number: self.begun() == number, "the next relay")  # type: ignore[misc]  # mypy infers no default
         asked = len(found)
         wait_for(lambda: len(found) > asked + 50, "some load")
         over.set()
